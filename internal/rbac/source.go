@@ -1,0 +1,6 @@
+package rbac
+
+// Source offers the configured roles.
+type Source interface {
+	Roles() *Roles
+}
