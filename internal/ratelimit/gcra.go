@@ -1,0 +1,109 @@
+package ratelimit
+
+import (
+	"math"
+	"time"
+)
+
+// invalidWait is how long callers are told to wait when a rate is invalid.
+const invalidWait = time.Second
+
+// Decide is the whole algorithm for one bucket, without a clock or a store.
+//
+// A bucket is its theoretical arrival time tat, the moment at which it will be
+// full again; now and tat are microseconds since any one epoch, not negative
+// and below 2^52. A tat in the past is a full bucket. A tat further ahead than
+// the bucket takes to fill is cut to that, so that a clock that stepped back or
+// a limit that shrank locks nobody out for longer than the limit can.
+//
+// Decide returns the new arrival time; when the cost does not fit or is zero,
+// that is the old one after the cut. An invalid rate and a negative cost refuse.
+func Decide(now, tat int64, rate Rate, cost int64) (int64, Result) {
+	if !rate.valid() || cost < 0 {
+		return tat, Result{RetryAfter: invalidWait}
+	}
+	unit, span := rate.UnitMicros(), rate.SpanMicros()
+	ahead := min(max(tat-now, 0), span)
+	need, fits := max(cost, 1), (span-ahead)/unit
+	switch {
+	case need > rate.Capacity():
+		return now + ahead, Result{Remaining: fits, RetryAfter: micros(span), ResetAfter: micros(ahead)}
+	case need > fits:
+		return now + ahead, Result{
+			Remaining:  fits,
+			RetryAfter: micros(ahead + need*unit - span),
+			ResetAfter: micros(ahead),
+		}
+	}
+	ahead += cost * unit
+	return now + ahead, Result{Allowed: true, Remaining: fits - cost, ResetAfter: micros(ahead)}
+}
+
+// Settle decides the requests of one call together: all are charged or none.
+// tats holds the arrival time of each request's bucket and, when Settle
+// reports true, the new ones afterwards. The results overwrite dst.
+func Settle(now int64, reqs []Request, tats []int64, dst []Result) ([]Result, bool) {
+	dst = dst[:0]
+	charge := true
+	for i := range reqs {
+		_, r := Decide(now, tats[i], reqs[i].Rate, reqs[i].Cost)
+		charge = charge && (r.Allowed || reqs[i].Cost == 0)
+		dst = append(dst, r)
+	}
+	for i := range reqs {
+		if reqs[i].Cost == 0 {
+			continue
+		}
+		if charge {
+			tats[i], _ = Decide(now, tats[i], reqs[i].Rate, reqs[i].Cost)
+		} else if dst[i].Allowed {
+			dst[i] = Uncharged(now, tats[i], reqs[i].Rate)
+		}
+	}
+	return dst, charge
+}
+
+// Uncharged is the result of a request that had room and was not charged,
+// because another one of its call was refused.
+func Uncharged(now, tat int64, rate Rate) Result {
+	_, r := Decide(now, tat, rate, 0)
+	r.Allowed, r.RetryAfter = true, 0
+	return r
+}
+
+// Refund is the arrival time of a bucket after r.Cost units were given back:
+// never before now, which is a full bucket. Units older than the bucket takes
+// to fill give nothing back; see Request.Age.
+func Refund(now, tat int64, r Request) int64 {
+	if !r.Refundable() {
+		return tat
+	}
+	ahead := min(max(tat-now, 0), r.Rate.SpanMicros())
+	return now + max(0, ahead-min(r.Cost, r.Rate.Capacity())*r.Rate.UnitMicros())
+}
+
+// Refundable reports whether giving the request back can change its bucket.
+func (r *Request) Refundable() bool {
+	return r.Cost > 0 && r.Rate.valid() && r.Age.Microseconds() < r.Rate.SpanMicros()
+}
+
+// Rescale carries a bucket over to another rate. oldSpan is the time in which
+// the bucket filled when tat was written, in microseconds. The part of the
+// bucket that is used stays the same, so an exhausted caller stays exhausted
+// when a limit is tightened or widened, and is refilled at the new pace.
+//
+// The division comes first and in floating point because stores in other
+// languages have to reach the same integer.
+func Rescale(now, tat, oldSpan int64, rate Rate) int64 {
+	ahead := min(tat-now, oldSpan)
+	if ahead <= 0 {
+		return now
+	}
+	span := rate.SpanMicros()
+	if span != oldSpan {
+		ahead = int64(math.Ceil(float64(ahead) / float64(oldSpan) * float64(span)))
+	}
+	return now + min(ahead, span)
+}
+
+func micros(us int64) time.Duration { return time.Duration(us) * time.Microsecond }

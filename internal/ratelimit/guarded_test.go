@@ -1,0 +1,517 @@
+package ratelimit_test
+
+import (
+	"context"
+	"errors"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/moat-gateway/moat/internal/ratelimit"
+)
+
+var errDown = errors.New("connection refused")
+
+// fakeStore answers as told and remembers what it was asked.
+type fakeStore struct {
+	mu      sync.Mutex
+	err     error
+	short   bool
+	calls   []string
+	last    []ratelimit.Request
+	results []ratelimit.Result
+}
+
+func (f *fakeStore) fail(err error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.err = err
+}
+
+func (f *fakeStore) record(call string, reqs []ratelimit.Request) error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.calls = append(f.calls, call)
+	f.last = slices.Clone(reqs)
+	return f.err
+}
+
+func (f *fakeStore) Take(_ context.Context, reqs []ratelimit.Request, dst []ratelimit.Result) ([]ratelimit.Result, error) {
+	if err := f.record("take", reqs); err != nil {
+		return nil, err
+	}
+	if f.short {
+		return dst[:0], nil
+	}
+	dst = dst[:0]
+	for range reqs {
+		dst = append(dst, ratelimit.Result{Allowed: true, Remaining: 42, ResetAfter: time.Second})
+	}
+	return dst, nil
+}
+
+func (f *fakeStore) Give(_ context.Context, reqs []ratelimit.Request) error {
+	return f.record("give", reqs)
+}
+
+func (f *fakeStore) Reset(_ context.Context, reqs []ratelimit.Request) error {
+	return f.record("reset", reqs)
+}
+
+func (f *fakeStore) asked() int {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return len(f.calls)
+}
+
+// learningStore is a local store that learns.
+type learningStore struct {
+	fakeStore
+	learned []ratelimit.Result
+}
+
+func (l *learningStore) Learn(_ []ratelimit.Request, results []ratelimit.Result) {
+	l.learned = append(l.learned, results...)
+}
+
+var oneRequest = []ratelimit.Request{{Limit: "login", Subject: "x", Rate: perMinute, Cost: 1}}
+
+func guard(t *testing.T, cfg ratelimit.GuardedConfig) *ratelimit.Guarded {
+	t.Helper()
+	g, err := ratelimit.NewGuarded(cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return g
+}
+
+// modes records degraded mode as it is reported.
+type modes struct {
+	mu   sync.Mutex
+	seen []bool
+}
+
+func (m *modes) change(degraded bool) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.seen = append(m.seen, degraded)
+}
+
+func (m *modes) want(t *testing.T, want ...bool) {
+	t.Helper()
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if !slices.Equal(m.seen, want) {
+		t.Fatalf("reported modes %v, want %v", m.seen, want)
+	}
+}
+
+func TestPolicyDecidesWhileTheStoreIsAway(t *testing.T) {
+	for _, tt := range []struct {
+		name   string
+		policy ratelimit.OnError
+		want   ratelimit.Result
+		err    error
+		local  int
+	}{
+		{"closed refuses", ratelimit.Closed, ratelimit.Result{}, ratelimit.ErrUnavailable, 0},
+		{"local counts here", ratelimit.Local, ratelimit.Result{Allowed: true, Remaining: 42, ResetAfter: time.Second, Degraded: true}, nil, 1},
+		{"open lets pass", ratelimit.Open, ratelimit.Result{Allowed: true, Remaining: 5, Degraded: true}, nil, 0},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			remote, local := &fakeStore{err: errDown}, &fakeStore{}
+			g := guard(t, ratelimit.GuardedConfig{Remote: remote, Local: local, Policy: tt.policy})
+			for i := range 10 { // across the opening of the breaker
+				results, err := g.Take(context.Background(), oneRequest, nil)
+				if !errors.Is(err, tt.err) {
+					t.Fatalf("call %d: error %v, want %v", i, err, tt.err)
+				}
+				if tt.err != nil {
+					if ratelimit.AllAllowed(results) {
+						t.Fatal("allowed beside an error")
+					}
+					if i == 0 && !errors.Is(err, errDown) {
+						t.Fatalf("error %v hides its cause", err)
+					}
+					continue
+				}
+				if len(results) != 1 || results[0] != tt.want {
+					t.Fatalf("call %d: %+v, want %+v", i, results, tt.want)
+				}
+			}
+			if got := local.asked(); got != 10*tt.local {
+				t.Errorf("local store asked %d times", got)
+			}
+			if remote.asked() != 5 || !g.Degraded() {
+				t.Errorf("remote store asked %d times, want 5; degraded %t", remote.asked(), g.Degraded())
+			}
+		})
+	}
+}
+
+func TestZeroPolicyIsLocal(t *testing.T) {
+	if p := (ratelimit.GuardedConfig{}).Policy; p != ratelimit.Local || p.String() != "local" {
+		t.Fatalf("zero policy is %s", p)
+	}
+}
+
+func TestHealthyStoreIsAnsweredFor(t *testing.T) {
+	remote, local := &fakeStore{}, &learningStore{}
+	g := guard(t, ratelimit.GuardedConfig{Remote: remote, Local: local, Instances: 4})
+	results, err := g.Take(context.Background(), oneRequest, nil)
+	if err != nil || len(results) != 1 || results[0].Degraded || results[0].Remaining != 42 {
+		t.Fatalf("%+v, %v", results, err)
+	}
+	if local.asked() != 0 {
+		t.Error("local store asked beside a healthy remote one")
+	}
+	if !slices.Equal(local.learned, results) {
+		t.Errorf("local store learned %v, want %v", local.learned, results)
+	}
+	if remote.last[0].Rate != perMinute {
+		t.Errorf("the shared store was asked at %s", remote.last[0].Rate)
+	}
+}
+
+func TestLocalShareIsDividedByInstances(t *testing.T) {
+	remote, local := &fakeStore{err: errDown}, &learningStore{}
+	g := guard(t, ratelimit.GuardedConfig{Remote: remote, Local: local, Instances: 4})
+	rate := ratelimit.Rate{N: 100, Window: time.Minute, Burst: 8}
+	reqs := []ratelimit.Request{{Limit: "a", Subject: "x", Rate: rate, Cost: 1}}
+	if _, err := g.Take(context.Background(), reqs, nil); err != nil {
+		t.Fatal(err)
+	}
+	want := ratelimit.Rate{N: 25, Window: time.Minute, Burst: 2}
+	if got := local.last[0].Rate; got != want {
+		t.Errorf("local rate %s, want %s", got, want)
+	}
+	if reqs[0].Rate != rate {
+		t.Error("the caller's requests were changed")
+	}
+	if len(local.learned) != 0 {
+		t.Error("learned from a store that did not answer")
+	}
+	if err := g.Give(context.Background(), reqs); err != nil {
+		t.Fatal(err)
+	}
+	if got := local.last[0].Rate; got != want {
+		t.Errorf("given at %s, want %s", got, want)
+	}
+}
+
+func TestFailingLocalStoreIsUnavailable(t *testing.T) {
+	g := guard(t, ratelimit.GuardedConfig{Remote: &fakeStore{err: errDown}, Local: &fakeStore{err: errDown}})
+	if _, err := g.Take(context.Background(), oneRequest, nil); !errors.Is(err, ratelimit.ErrUnavailable) {
+		t.Errorf("take: %v", err)
+	}
+	if err := g.Give(context.Background(), oneRequest); !errors.Is(err, ratelimit.ErrUnavailable) {
+		t.Errorf("give: %v", err)
+	}
+}
+
+func TestMissingResultsAreAFailure(t *testing.T) {
+	g := guard(t, ratelimit.GuardedConfig{Remote: &fakeStore{short: true}, Policy: ratelimit.Closed})
+	if _, err := g.Take(context.Background(), oneRequest, nil); !errors.Is(err, ratelimit.ErrUnavailable) {
+		t.Errorf("error %v", err)
+	}
+}
+
+func TestGoodAnswerStartsTheCountOver(t *testing.T) {
+	remote := &fakeStore{}
+	g := guard(t, ratelimit.GuardedConfig{Remote: remote, Local: &fakeStore{}})
+	for range 5 {
+		remote.fail(errDown)
+		for range 4 {
+			_, _ = g.Take(context.Background(), oneRequest, nil)
+		}
+		remote.fail(nil)
+		_, _ = g.Take(context.Background(), oneRequest, nil)
+	}
+	if g.Degraded() {
+		t.Fatal("degraded by failures that were not in a row")
+	}
+}
+
+func TestBreakerOpensAfterASecondOfFailures(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		remote, seen := &fakeStore{err: errDown}, &modes{}
+		g := guard(t, ratelimit.GuardedConfig{Remote: remote, Local: &fakeStore{}, OnChange: seen.change})
+		_, _ = g.Take(context.Background(), oneRequest, nil)
+		time.Sleep(999 * time.Millisecond)
+		_, _ = g.Take(context.Background(), oneRequest, nil)
+		seen.want(t)
+		time.Sleep(time.Millisecond)
+		_, _ = g.Take(context.Background(), oneRequest, nil)
+		seen.want(t, true)
+	})
+}
+
+func TestOpenBreakerProbesAndRecoversWithinTwoSeconds(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		remote, seen := &fakeStore{err: errDown}, &modes{}
+		g := guard(t, ratelimit.GuardedConfig{Remote: remote, Local: &fakeStore{}, OnChange: seen.change})
+		for range 5 {
+			_, _ = g.Take(context.Background(), oneRequest, nil)
+		}
+		// Ten seconds of a thousand requests a second must not all wait for a dead store.
+		for range 10_000 {
+			_, _ = g.Take(context.Background(), oneRequest, nil)
+			time.Sleep(time.Millisecond)
+		}
+		if probes := remote.asked() - 5; probes < 10 || probes > 50 {
+			t.Errorf("%d probes in ten seconds", probes)
+		}
+		seen.want(t, true)
+		remote.fail(nil)
+		start := time.Now()
+		for g.Degraded() {
+			time.Sleep(time.Millisecond)
+			_, _ = g.Take(context.Background(), oneRequest, nil)
+		}
+		if took := time.Since(start); took > time.Second {
+			t.Errorf("recovery took %s", took)
+		}
+		seen.want(t, true, false)
+		results, err := g.Take(context.Background(), oneRequest, nil)
+		if err != nil || results[0].Degraded {
+			t.Errorf("after recovery: %+v, %v", results, err)
+		}
+	})
+}
+
+func TestOnlyOneProbeAtATime(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		remote := &fakeStore{err: errDown}
+		g := guard(t, ratelimit.GuardedConfig{Remote: remote, Local: &fakeStore{}})
+		for range 5 {
+			_, _ = g.Take(context.Background(), oneRequest, nil)
+		}
+		time.Sleep(time.Minute)
+		var wg sync.WaitGroup
+		for range 100 {
+			wg.Go(func() { _, _ = g.Take(context.Background(), oneRequest, nil) })
+		}
+		wg.Wait()
+		if probes := remote.asked() - 5; probes != 1 {
+			t.Errorf("%d calls reached the store at once, want one probe", probes)
+		}
+	})
+}
+
+func TestSharedBreakerReportsOnce(t *testing.T) {
+	seen, remote := &modes{}, &fakeStore{err: errDown}
+	breaker := ratelimit.NewBreaker(ratelimit.BreakerConfig{OnChange: seen.change})
+	var guards []*ratelimit.Guarded
+	for _, policy := range []ratelimit.OnError{ratelimit.Local, ratelimit.Open, ratelimit.Closed} {
+		guards = append(guards, guard(t, ratelimit.GuardedConfig{
+			Remote: remote, Local: &fakeStore{}, Policy: policy, Breaker: breaker,
+		}))
+	}
+	for i := range 30 {
+		_, _ = guards[i%3].Take(context.Background(), oneRequest, nil)
+	}
+	seen.want(t, true)
+	if !breaker.Degraded() || remote.asked() != 5 {
+		t.Errorf("degraded %t after %d calls, want after 5", breaker.Degraded(), remote.asked())
+	}
+}
+
+// A late answer from before the breaker opened says nothing about the store now.
+func TestLateAnswerDoesNotCloseTheBreaker(t *testing.T) {
+	remote, release := &slowStore{enter: make(chan struct{})}, make(chan struct{})
+	remote.release = release
+	breaker := ratelimit.NewBreaker(ratelimit.BreakerConfig{})
+	slow := guard(t, ratelimit.GuardedConfig{Remote: remote, Local: &fakeStore{}, Breaker: breaker})
+	down := guard(t, ratelimit.GuardedConfig{Remote: &fakeStore{err: errDown}, Local: &fakeStore{}, Breaker: breaker})
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		_, _ = slow.Take(context.Background(), oneRequest, nil)
+	}()
+	<-remote.enter
+	for range 5 {
+		_, _ = down.Take(context.Background(), oneRequest, nil)
+	}
+	close(release)
+	<-done
+	if !breaker.Degraded() {
+		t.Fatal("closed by an answer that was asked for before it opened")
+	}
+}
+
+type slowStore struct {
+	fakeStore
+	enter, release chan struct{}
+}
+
+func (s *slowStore) Take(ctx context.Context, reqs []ratelimit.Request, dst []ratelimit.Result) ([]ratelimit.Result, error) {
+	close(s.enter)
+	<-s.release
+	return s.fakeStore.Take(ctx, reqs, dst)
+}
+
+func TestClientsCannotOpenTheBreaker(t *testing.T) {
+	seen, remote := &modes{}, &fakeStore{}
+	g := guard(t, ratelimit.GuardedConfig{Remote: remote, Local: &fakeStore{}, OnChange: seen.change})
+	gone, cancel := context.WithCancel(context.Background())
+	cancel()
+	remote.fail(context.Canceled)
+	for range 20 {
+		_, _ = g.Take(gone, oneRequest, nil)
+	}
+	remote.fail(ratelimit.ErrInvalid)
+	for range 20 {
+		_, _ = g.Take(context.Background(), oneRequest, nil)
+	}
+	seen.want(t)
+	// The store's own idea of a cancellation is a failure.
+	remote.fail(context.Canceled)
+	for range 5 {
+		_, _ = g.Take(context.Background(), oneRequest, nil)
+	}
+	seen.want(t, true)
+}
+
+func TestInvalidRequestsMeetNoPolicy(t *testing.T) {
+	remote := &fakeStore{err: errDown}
+	g := guard(t, ratelimit.GuardedConfig{Remote: remote, Policy: ratelimit.Open})
+	invalid := []ratelimit.Request{{Limit: "a", Rate: perMinute, Cost: 1}}
+	results, err := g.Take(context.Background(), invalid, nil)
+	if !errors.Is(err, ratelimit.ErrInvalid) || ratelimit.AllAllowed(results) {
+		t.Errorf("take: %v, %v", results, err)
+	}
+	if err := g.Give(context.Background(), invalid); !errors.Is(err, ratelimit.ErrInvalid) {
+		t.Errorf("give: %v", err)
+	}
+	if err := g.Reset(context.Background(), invalid); !errors.Is(err, ratelimit.ErrInvalid) {
+		t.Errorf("reset: %v", err)
+	}
+	if remote.asked() != 0 {
+		t.Error("the store was asked")
+	}
+}
+
+func TestGiveReachesTheStoresThatCount(t *testing.T) {
+	for _, tt := range []struct {
+		name          string
+		policy        ratelimit.OnError
+		remoteErr     error
+		local         interface{ asked() int }
+		wantLocal     int
+		wantLocalRate int64
+	}{
+		{"healthy, local learns", ratelimit.Local, nil, &learningStore{}, 1, 6},
+		{"healthy, local does not learn", ratelimit.Local, nil, &fakeStore{}, 0, 0},
+		{"away", ratelimit.Local, errDown, &learningStore{}, 1, 3},
+		{"away and open", ratelimit.Open, errDown, &learningStore{}, 0, 0},
+		{"away and closed", ratelimit.Closed, errDown, &learningStore{}, 0, 0},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			remote := &fakeStore{err: tt.remoteErr}
+			local := tt.local.(ratelimit.Store)
+			g := guard(t, ratelimit.GuardedConfig{Remote: remote, Local: local, Policy: tt.policy, Instances: 2})
+			if err := g.Give(context.Background(), oneRequest); err != nil {
+				t.Fatal(err)
+			}
+			if remote.asked() != 1 || tt.local.asked() != tt.wantLocal {
+				t.Fatalf("remote %d, local %d calls", remote.asked(), tt.local.asked())
+			}
+			if l, ok := local.(*learningStore); ok && tt.wantLocal > 0 && l.last[0].Rate.N != tt.wantLocalRate {
+				t.Errorf("given at %s", l.last[0].Rate)
+			}
+		})
+	}
+}
+
+func TestResetTellsWhenTheSharedStoreKeepsItsCount(t *testing.T) {
+	remote, local := &fakeStore{}, &fakeStore{}
+	g := guard(t, ratelimit.GuardedConfig{Remote: remote, Local: local})
+	if err := g.Reset(context.Background(), oneRequest); err != nil || remote.asked() != 1 || local.asked() != 1 {
+		t.Fatalf("error %v, remote %d, local %d", err, remote.asked(), local.asked())
+	}
+	remote.fail(errDown)
+	for i := range 10 {
+		if err := g.Reset(context.Background(), oneRequest); !errors.Is(err, ratelimit.ErrUnavailable) {
+			t.Fatalf("call %d: error %v", i, err)
+		}
+	}
+	if local.asked() != 11 {
+		t.Errorf("local store asked %d times, want 11", local.asked())
+	}
+}
+
+func TestGuardedConfigReportsEveryMistake(t *testing.T) {
+	store := &fakeStore{}
+	for _, tt := range []struct {
+		name string
+		cfg  ratelimit.GuardedConfig
+		want []string
+	}{
+		{"zero", ratelimit.GuardedConfig{}, []string{"remote store", "local store"}},
+		{"local without a store", ratelimit.GuardedConfig{Remote: store}, []string{"local store"}},
+		{"unknown policy", ratelimit.GuardedConfig{Remote: store, Local: store, Policy: 3}, []string{"policy 3"}},
+		{"negative instances", ratelimit.GuardedConfig{Remote: store, Local: store, Instances: -1}, []string{"instances -1"}},
+		{"too many instances", ratelimit.GuardedConfig{Remote: store, Local: store, Instances: 100_001}, []string{"instances 100001"}},
+		{
+			"clock beside a breaker",
+			ratelimit.GuardedConfig{Remote: store, Local: store, Now: time.Now, Breaker: ratelimit.NewBreaker(ratelimit.BreakerConfig{})},
+			[]string{"shared breaker"},
+		},
+		{
+			"all",
+			ratelimit.GuardedConfig{Instances: -1, OnChange: func(bool) {}, Breaker: ratelimit.NewBreaker(ratelimit.BreakerConfig{})},
+			[]string{"remote store", "local store", "instances", "shared breaker"},
+		},
+	} {
+		g, err := ratelimit.NewGuarded(tt.cfg)
+		if err == nil || g != nil {
+			t.Errorf("%s: accepted", tt.name)
+			continue
+		}
+		for _, want := range tt.want {
+			if !strings.Contains(err.Error(), want) {
+				t.Errorf("%s: error %q does not name %q", tt.name, err, want)
+			}
+		}
+	}
+	for _, policy := range []ratelimit.OnError{ratelimit.Open, ratelimit.Closed} {
+		guard(t, ratelimit.GuardedConfig{Remote: store, Policy: policy})
+	}
+}
+
+func TestParseOnError(t *testing.T) {
+	for _, p := range []ratelimit.OnError{ratelimit.Local, ratelimit.Open, ratelimit.Closed} {
+		if got, err := ratelimit.ParseOnError(p.String()); err != nil || got != p {
+			t.Errorf("%s: %s, %v", p, got, err)
+		}
+	}
+	for _, s := range []string{"", "Local", "allow", "deny", "open "} {
+		if got, err := ratelimit.ParseOnError(s); err == nil || got != ratelimit.Closed {
+			t.Errorf("%q: %s, %v, want closed and an error", s, got, err)
+		}
+	}
+	if got := ratelimit.OnError(9).String(); got != "OnError("+strconv.Itoa(9)+")" {
+		t.Error(got)
+	}
+}
+
+func TestHealthyGuardDoesNotAllocate(t *testing.T) {
+	g := guard(t, ratelimit.GuardedConfig{Remote: quietStore{}, Policy: ratelimit.Closed})
+	dst := make([]ratelimit.Result, 0, 1)
+	var err error
+	if n := testing.AllocsPerRun(100, func() { _, err = g.Take(context.Background(), oneRequest, dst) }); n > 0 || err != nil {
+		t.Errorf("%v allocations, error %v", n, err)
+	}
+}
+
+type quietStore struct{}
+
+func (quietStore) Take(_ context.Context, _ []ratelimit.Request, dst []ratelimit.Result) ([]ratelimit.Result, error) {
+	return append(dst[:0], ratelimit.Result{Allowed: true}), nil
+}
+func (quietStore) Give(context.Context, []ratelimit.Request) error  { return nil }
+func (quietStore) Reset(context.Context, []ratelimit.Request) error { return nil }

@@ -1,0 +1,198 @@
+package memory
+
+import (
+	"hash/maphash"
+	"sync"
+
+	"github.com/moat-gateway/moat/internal/ratelimit"
+)
+
+const (
+	// reclaimScan bounds the work of one insertion into a crowded shard.
+	reclaimScan = 64
+	// maxOverflow bounds the shared buckets of a shard. Limits past it share
+	// the last one among themselves.
+	maxOverflow = 64
+)
+
+// bucket is an arrival time and the rate's span it was written for, both in
+// microseconds.
+type bucket struct{ tat, span int64 }
+
+// slot is one bucket in a shard's slab.
+type slot struct {
+	bucket
+
+	key [16]byte
+	// In use by the call that holds the lock, which is about to write it.
+	held bool
+}
+
+// shard is a part of the buckets behind one lock.
+type shard struct {
+	mu         sync.Mutex
+	index      map[[16]byte]int32
+	slab       []slot
+	limit      int
+	hand       int // where the search for a slot to reuse goes on
+	overflow   map[[16]byte]*bucket
+	overflowed uint64
+
+	_ [64]byte // keeps neighbours off this shard's cache line
+}
+
+// ref says where the bucket of one request is.
+type ref struct {
+	shard  int
+	key    [16]byte
+	slot   int32   // -1: not in the slab
+	shared *bucket // set when the slab had no room
+}
+
+// call is the state of one call: the shards it locked and its buckets.
+type call struct {
+	store  *Store
+	reqs   []ratelimit.Request
+	refs   [ratelimit.MaxRequests]ref
+	shards [ratelimit.MaxRequests]int // locked, ascending, without repetition
+	locked int
+}
+
+// lock locks the shards of all requests in ascending order, so that two calls
+// never wait for each other.
+func (c *call) lock(s *Store, reqs []ratelimit.Request) {
+	c.store, c.reqs = s, reqs
+	for i := range reqs {
+		key := ratelimit.KeyHash(reqs[i].Limit, reqs[i].Subject)
+		// The seed keeps strangers from choosing subjects of one shard.
+		n := int(maphash.Bytes(s.seed, key[:]) & s.mask) //nolint:gosec // Masked.
+		c.refs[i] = ref{shard: n, key: key, slot: -1}
+		c.insert(n)
+	}
+	for _, n := range c.shards[:c.locked] {
+		s.shards[n].mu.Lock()
+	}
+}
+
+func (c *call) insert(n int) {
+	at := c.locked
+	for at > 0 && c.shards[at-1] >= n {
+		if c.shards[at-1] == n {
+			return
+		}
+		at--
+	}
+	copy(c.shards[at+1:c.locked+1], c.shards[at:c.locked])
+	c.shards[at] = n
+	c.locked++
+}
+
+func (c *call) unlock() {
+	for i := range c.reqs {
+		if r := &c.refs[i]; r.slot >= 0 {
+			c.store.shards[r.shard].slab[r.slot].held = false
+		}
+	}
+	for _, n := range c.shards[:c.locked] {
+		c.store.shards[n].mu.Unlock()
+	}
+}
+
+// resolve finds the bucket of request i. With create it makes one, full, where
+// there is none, or falls back to the shared one.
+func (c *call) resolve(i int, now int64, create bool) {
+	r := &c.refs[i]
+	sh := &c.store.shards[r.shard]
+	at, found := sh.index[r.key]
+	if !found {
+		if !create {
+			return
+		}
+		if at, found = sh.allocate(r.key, now); !found {
+			r.shared = sh.share(c.reqs[i].Limit)
+			return
+		}
+	}
+	r.slot = at
+	sh.slab[at].held = true
+}
+
+// tat is the arrival time of request i's bucket, carried over to the rate.
+func (c *call) tat(i int, now int64, rate ratelimit.Rate) int64 {
+	b := c.bucket(i)
+	if b == nil {
+		return now
+	}
+	return ratelimit.Rescale(now, b.tat, b.span, rate)
+}
+
+// charge writes the arrival time after units were taken from request i's bucket.
+func (c *call) charge(i int, now, tat int64) {
+	req, r := &c.reqs[i], &c.refs[i]
+	if req.Cost == 0 {
+		return
+	}
+	if r.shared != nil {
+		// Another request of this call may have charged the same shared bucket
+		// a moment ago; neither charge may get lost.
+		unit, span := req.Rate.UnitMicros(), req.Rate.SpanMicros()
+		tat = min(c.tat(i, now, req.Rate)+req.Cost*unit, now+span)
+		c.store.shards[r.shard].overflowed++
+	}
+	c.write(i, tat, req.Rate)
+}
+
+func (c *call) write(i int, tat int64, rate ratelimit.Rate) {
+	*c.bucket(i) = bucket{tat: tat, span: rate.SpanMicros()}
+}
+
+func (c *call) bucket(i int) *bucket {
+	r := &c.refs[i]
+	if r.slot >= 0 {
+		return &c.store.shards[r.shard].slab[r.slot].bucket
+	}
+	return r.shared
+}
+
+// allocate returns a slot holding a full bucket: a new one while there is room,
+// else one whose bucket is full again. There may be neither.
+func (sh *shard) allocate(key [16]byte, now int64) (int32, bool) {
+	if len(sh.slab) < sh.limit {
+		sh.slab = append(sh.slab, slot{bucket: bucket{tat: now}, key: key})
+		at := int32(len(sh.slab) - 1) //nolint:gosec // At most MaxCapacity.
+		sh.index[key] = at
+		return at, true
+	}
+	for range min(reclaimScan, len(sh.slab)) {
+		at := sh.hand
+		sh.hand = (sh.hand + 1) % len(sh.slab)
+		if s := &sh.slab[at]; s.tat <= now && !s.held {
+			delete(sh.index, s.key)
+			*s = slot{bucket: bucket{tat: now}, key: key}
+			sh.index[key] = int32(at) //nolint:gosec // At most MaxCapacity.
+			return int32(at), true    //nolint:gosec // At most MaxCapacity.
+		}
+	}
+	return -1, false
+}
+
+// share returns the bucket that callers without a slot have in common. Limits
+// have one each, lest a strict limit be drained by a generous one.
+func (sh *shard) share(limit string) *bucket {
+	key := ratelimit.KeyHash(limit, "")
+	if b := sh.overflow[key]; b != nil {
+		return b
+	}
+	if sh.overflow == nil {
+		sh.overflow = make(map[[16]byte]*bucket)
+	}
+	if len(sh.overflow) >= maxOverflow {
+		key = [16]byte{}
+	}
+	b := sh.overflow[key]
+	if b == nil {
+		b = new(bucket)
+		sh.overflow[key] = b
+	}
+	return b
+}

@@ -1,0 +1,139 @@
+package redisstore
+
+import (
+	"context"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"slices"
+
+	"github.com/moat-gateway/moat/internal/ratelimit"
+)
+
+// run executes the script for buckets of one slot. tats are relative to the
+// server's now: how far ahead each arrival time lay before the call.
+func (s *Store) run(ctx context.Context, op string, reqs []ratelimit.Request) (tats []int64, granted bool, err error) {
+	args := make([]any, 0, 2+3*len(reqs))
+	args = append(args, op, s.clock())
+	for i := range reqs {
+		rate := reqs[i].Rate
+		// A cost above the capacity never fits; cut, its product stays exact.
+		cost := min(reqs[i].Cost, rate.Capacity()+1)
+		args = append(args, rate.UnitMicros(), rate.SpanMicros(), cost)
+	}
+	reply, err := s.script.Run(ctx, s.client, s.keys(reqs), args...).Int64Slice()
+	if err != nil {
+		return nil, false, fmt.Errorf("ratelimit: redis: %w", err)
+	}
+	if len(reply) != len(reqs)+1 {
+		return nil, false, errors.New("ratelimit: redis: reply of unexpected length")
+	}
+	return reply[1:], reply[0] == 1, nil
+}
+
+// clock is the test clock in microseconds, or empty for the server's own.
+func (s *Store) clock() any {
+	if s.now == nil {
+		return ""
+	}
+	return s.now().UnixMicro()
+}
+
+// keys names the buckets: PREFIX{HASH}:LIMIT. The hash hides the subject, and
+// because it is what the braces enclose it alone chooses the cluster slot.
+func (s *Store) keys(reqs []ratelimit.Request) []string {
+	keys := make([]string, len(reqs))
+	for i := range reqs {
+		sum := ratelimit.KeyHash("", reqs[i].Subject)
+		b := make([]byte, 0, len(s.prefix)+len(reqs[i].Limit)+2*len(sum)+3)
+		b = append(b, s.prefix...)
+		b = append(b, '{')
+		b = hex.AppendEncode(b, sum[:])
+		b = append(b, '}', ':')
+		keys[i] = string(append(b, reqs[i].Limit...))
+	}
+	return keys
+}
+
+// group is the requests of one subject and where they stood in the call.
+type group struct {
+	reqs []ratelimit.Request
+	at   []int
+}
+
+func groups(reqs []ratelimit.Request) []group {
+	var all []group
+	for i := range reqs {
+		g := slices.IndexFunc(all, func(g group) bool { return g.reqs[0].Subject == reqs[i].Subject })
+		if g < 0 {
+			g = len(all)
+			all = append(all, group{})
+		}
+		all[g].reqs = append(all[g].reqs, reqs[i])
+		all[g].at = append(all[g].at, i)
+	}
+	return all
+}
+
+// each runs f on what may be sent to the server together, and goes on after an
+// error.
+func (s *Store) each(reqs []ratelimit.Request, f func([]ratelimit.Request) error) error {
+	if len(reqs) == 0 {
+		return nil
+	}
+	if !s.cluster {
+		return f(reqs)
+	}
+	var errs []error
+	for _, g := range groups(reqs) {
+		errs = append(errs, f(g.reqs))
+	}
+	return errors.Join(errs...)
+}
+
+// takeGroups charges subject by subject and undoes that when one refuses. All
+// of it shares one deadline: when time is up what was charged stays charged.
+func (s *Store) takeGroups(ctx context.Context, reqs []ratelimit.Request, dst []ratelimit.Result) ([]ratelimit.Result, error) {
+	tats := make([]int64, len(reqs))
+	granted := true
+	var charged []group
+	for _, g := range groups(reqs) {
+		asked := g.reqs
+		if !granted {
+			asked = looks(asked)
+		}
+		part, ok, err := s.run(ctx, "take", asked)
+		if err != nil {
+			s.undo(ctx, charged)
+			return nil, err
+		}
+		for i, at := range g.at {
+			tats[at] = part[i]
+		}
+		if granted = granted && ok; granted {
+			charged = append(charged, g)
+		}
+	}
+	if !granted {
+		s.undo(ctx, charged)
+	}
+	return settle(reqs, tats, granted, dst)
+}
+
+// looks turns requests into ones that take nothing: after a refusal only what
+// is left in the other buckets is still of interest.
+func looks(reqs []ratelimit.Request) []ratelimit.Request {
+	looks := slices.Clone(reqs)
+	for i := range looks {
+		looks[i].Cost = 0
+	}
+	return looks
+}
+
+// undo gives back what earlier subjects of a call were charged. An error here
+// changes nothing for the caller: the units come back with time.
+func (s *Store) undo(ctx context.Context, charged []group) {
+	for _, g := range charged {
+		_, _, _ = s.run(ctx, "give", g.reqs)
+	}
+}

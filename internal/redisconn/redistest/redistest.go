@@ -1,0 +1,221 @@
+// Package redistest runs a real redis-server for a test. A missing binary fails
+// the test: what was not tried with Redis is not known to work with it.
+package redistest
+
+import (
+	"bytes"
+	"fmt"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+)
+
+// startTimeout is far more than the 20 milliseconds a start takes, for busy
+// machines.
+const startTimeout = 20 * time.Second
+
+// Server is one redis-server that ends with its test.
+type Server struct {
+	tb      testing.TB
+	args    []string
+	network string
+	addr    string
+	tls     bool
+
+	cmd *exec.Cmd
+	out *output
+}
+
+// Start runs a server without persistence on a Unix socket. Further arguments
+// are settings of redis-server, such as "--maxmemory", "1mb".
+func Start(tb testing.TB, args ...string) *Server {
+	tb.Helper()
+	// Not tb.TempDir: a socket's path must be shorter than 108 bytes.
+	dir, err := os.MkdirTemp("/tmp", "redis")
+	if err != nil {
+		tb.Fatal(err)
+	}
+	tb.Cleanup(func() { _ = os.RemoveAll(dir) })
+	socket := filepath.Join(dir, "s")
+	s := &Server{tb: tb, network: "unix", addr: socket}
+	s.args = append([]string{"--port", "0", "--unixsocket", socket, "--dir", dir}, args...)
+	s.launch()
+	tb.Cleanup(s.Kill)
+	return s
+}
+
+// StartTCP is Start on a port of the loopback address, for cluster mode.
+func StartTCP(tb testing.TB, args ...string) *Server {
+	tb.Helper()
+	return startTCP(tb, "--port", args)
+}
+
+// StartTLS is StartTCP with TLS only. It takes PEM files and accepts clients
+// with and without a certificate.
+func StartTLS(tb testing.TB, cert, key, ca string) *Server {
+	tb.Helper()
+	return startTCP(tb, "--tls-port", []string{
+		"--port", "0", "--tls-auth-clients", "optional",
+		"--tls-cert-file", cert, "--tls-key-file", key, "--tls-ca-cert-file", ca,
+	})
+}
+
+func startTCP(tb testing.TB, port string, args []string) *Server {
+	tb.Helper()
+	dir, err := os.MkdirTemp("/tmp", "redis")
+	if err != nil {
+		tb.Fatal(err)
+	}
+	tb.Cleanup(func() { _ = os.RemoveAll(dir) })
+	number := strconv.Itoa(freePort(tb))
+	s := &Server{tb: tb, network: "tcp", addr: net.JoinHostPort("127.0.0.1", number), tls: port == "--tls-port"}
+	s.args = append([]string{port, number, "--bind", "127.0.0.1", "--dir", dir}, args...)
+	s.launch()
+	tb.Cleanup(s.Kill)
+	return s
+}
+
+// freePort is a port that is free together with the one 10000 above it, which
+// a cluster node takes as well.
+func freePort(tb testing.TB) int {
+	tb.Helper()
+	for range 100 {
+		l, err := net.Listen("tcp", "127.0.0.1:0")
+		if err != nil {
+			tb.Fatal(err)
+		}
+		port := l.Addr().(*net.TCPAddr).Port
+		_ = l.Close()
+		if port > 55535 {
+			port -= 10000
+		}
+		a, errA := net.Listen("tcp", net.JoinHostPort("127.0.0.1", strconv.Itoa(port)))
+		b, errB := net.Listen("tcp", net.JoinHostPort("127.0.0.1", strconv.Itoa(port+10000)))
+		if errA == nil {
+			_ = a.Close()
+		}
+		if errB == nil {
+			_ = b.Close()
+		}
+		if errA == nil && errB == nil {
+			return port
+		}
+	}
+	tb.Fatal("no free port for redis-server")
+	return 0
+}
+
+// Addr is the socket's path, or host:port.
+func (s *Server) Addr() string { return s.addr }
+
+// URL is the address as redisconn reads it.
+func (s *Server) URL() string {
+	if s.network == "unix" {
+		return "unix://" + s.addr
+	}
+	return "redis://" + s.addr
+}
+
+func (s *Server) launch() {
+	s.tb.Helper()
+	args := append([]string{"--save", "", "--appendonly", "no", "--databases", "4"}, s.args...)
+	s.out = new(output)
+	s.cmd = exec.Command("redis-server", args...) //nolint:gosec // A test's own arguments.
+	s.cmd.Stdout, s.cmd.Stderr = s.out, s.out
+	s.cmd.SysProcAttr = procAttr()
+	if err := s.cmd.Start(); err != nil {
+		s.tb.Fatalf("redis-server has to be installed for this test: %v", err)
+	}
+	deadline := time.Now().Add(startTimeout)
+	for {
+		err := s.ping()
+		if err == nil {
+			return
+		}
+		if time.Now().After(deadline) {
+			s.Kill()
+			s.tb.Fatalf("redis-server did not start: %v\n%s", err, s.out)
+		}
+		// Waiting for another process; there is nothing to be notified by.
+		time.Sleep(2 * time.Millisecond)
+	}
+}
+
+// ping takes every answer for a sign of life, a demand for a password too.
+func (s *Server) ping() error {
+	conn, err := net.DialTimeout(s.network, s.addr, time.Second)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = conn.Close() }()
+	if s.tls {
+		return nil // It listens only once it is ready.
+	}
+	if err := conn.SetDeadline(time.Now().Add(time.Second)); err != nil {
+		return err
+	}
+	if _, err := conn.Write([]byte("PING\r\n")); err != nil {
+		return err
+	}
+	answer := make([]byte, 64)
+	n, err := conn.Read(answer)
+	if err == nil && bytes.HasPrefix(answer[:n], []byte("-LOADING")) {
+		err = fmt.Errorf("still loading")
+	}
+	return err
+}
+
+// Pause stops the process without closing its connections, as a machine that
+// swaps or a network that drops packets would.
+func (s *Server) Pause() { s.signal(syscall.SIGSTOP) }
+
+// Resume undoes Pause.
+func (s *Server) Resume() { s.signal(syscall.SIGCONT) }
+
+func (s *Server) signal(sig syscall.Signal) {
+	s.tb.Helper()
+	if err := s.cmd.Process.Signal(sig); err != nil {
+		s.tb.Fatal(err)
+	}
+}
+
+// Kill ends the process at once. Killing a dead server does nothing.
+func (s *Server) Kill() {
+	if s.cmd == nil {
+		return
+	}
+	_ = s.cmd.Process.Kill()
+	_ = s.cmd.Wait()
+	s.cmd = nil
+}
+
+// Restart runs the server again at the same address, empty.
+func (s *Server) Restart() {
+	s.tb.Helper()
+	s.Kill()
+	s.launch()
+}
+
+// output collects what the server prints, for the message of a failed start.
+type output struct {
+	mu  sync.Mutex
+	buf bytes.Buffer
+}
+
+func (o *output) Write(p []byte) (int, error) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.buf.Write(p)
+}
+
+func (o *output) String() string {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.buf.String()
+}
