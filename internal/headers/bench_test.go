@@ -1,0 +1,88 @@
+package headers_test
+
+import (
+	"net/http"
+	"testing"
+
+	"github.com/moat-gateway/moat/internal/headers"
+)
+
+// proxied is what a proxy adds to an answer's header, from slices of its own.
+var proxied = map[string]map[string][]string{
+	"silent": {
+		"Content-Type": {"text/html"}, "Date": {"now"}, "Content-Length": {"1"}, "Via": {"1.1 Caddy"},
+	},
+	"doubled": {
+		"Content-Type": {"text/html"}, "X-Frame-Options": {"DENY"}, "Referrer-Policy": {"origin"},
+		"Strict-Transport-Security": {"max-age=1"}, "Content-Security-Policy": {"default-src 'none'"},
+	},
+}
+
+// One allocation for an answer is the gate. A header that a handler set anew
+// costs a second; a proxy adds, so that is not the path measured here.
+func TestAnAnswerCostsOneAllocation(t *testing.T) {
+	p := policy(t, headers.Config{Keep: []string{"X-Frame-Options"}})
+	h := make(http.Header, 64)
+	run := func(settle, upstream bool) float64 {
+		return testing.AllocsPerRun(200, func() {
+			clear(h)
+			h["Server"] = proxied["silent"]["Via"]
+			p.Apply(h, overTLS)
+			if upstream {
+				h["Via"] = proxied["silent"]["Via"]
+				h["X-Content-Type-Options"] = twice
+			}
+			if settle {
+				p.Settle(h, 200, overTLS)
+			}
+		})
+	}
+	for name, got := range map[string]float64{
+		"refused": run(false, false), "silent upstream": run(true, false), "doubled": run(true, true),
+	} {
+		if got > 1 {
+			t.Errorf("%s: %.0f allocations, want at most 1", name, got)
+		}
+	}
+	if got := testing.AllocsPerRun(200, func() {
+		clear(h)
+		p.Settle(h, 200, overTLS)
+	}); got > 1 {
+		t.Errorf("settled without Apply: %.0f allocations, want at most 1", got)
+	}
+}
+
+var twice = []string{"nosniff", "nosniff"}
+
+func BenchmarkAnswer(b *testing.B) {
+	for name, sent := range proxied {
+		for _, preset := range []string{"html", "api"} {
+			p := policy(b, headers.Config{Preset: preset})
+			b.Run(preset+"/"+name, func(b *testing.B) {
+				b.ReportAllocs()
+				h := make(http.Header, 64)
+				for b.Loop() {
+					clear(h)
+					p.Apply(h, caller)
+					for k, v := range sent {
+						if ours, ok := h[k]; ok {
+							h[k] = append(ours, v...) // the proxy's allocation
+						} else {
+							h[k] = v
+						}
+					}
+					p.Settle(h, 200, caller)
+				}
+			})
+		}
+	}
+}
+
+func BenchmarkNew(b *testing.B) {
+	b.ReportAllocs()
+	for b.Loop() {
+		if _, err := headers.New(headers.Config{}); err != nil {
+			b.Fatal(err)
+		}
+	}
+}

@@ -1,0 +1,176 @@
+// Package headers knows which security headers an answer carries and makes
+// sure that it carries exactly one value of each. It works on http.Header
+// values only: it knows no response writer, no server and no request, and it
+// never writes a log.
+package headers
+
+import (
+	"net/http"
+	"slices"
+	"strings"
+)
+
+// Conn is what a policy asks about the connection and the caller of an answer.
+// The zero value is a plain-text connection of nobody.
+type Conn struct {
+	// TLS says that the answer leaves over TLS. Strict-Transport-Security is
+	// sent only then (RFC 6797 section 7.2).
+	TLS bool
+	// Authenticated says that the answer was made for a known caller. Pages
+	// for a known caller that name no cache rule are marked private, so that
+	// no shared cache hands one caller's page to another.
+	Authenticated bool
+}
+
+// Policy is a compiled header policy. It is immutable and may be used by many
+// goroutines at once. The zero Policy sets nothing; only New makes a useful
+// one.
+type Policy struct {
+	rules   []rule
+	removed []string        // canonical names
+	owned   map[string]bool // every name of rules and removed
+	csp     string
+}
+
+// Apply sets the policy's headers at once and is called before anything else
+// writes into h. It is what errors and refusals carry when their answer never
+// reaches Settle; the values are therefore final ones.
+//
+// A header that is only filled in where the upstream sets none (Cache-Control)
+// is left to Settle: a value that stands there early would be joined by the
+// upstream's own, and handlers on the way that look for one would find ours.
+//
+// Apply makes one allocation: the values are copied for each answer, because
+// handlers may change a header's value in place and would otherwise change it
+// for every later answer.
+func (p *Policy) Apply(h http.Header, c Conn) {
+	p.strip(h)
+	block := make([]string, len(p.rules))
+	for i := range p.rules {
+		r := &p.rules[i]
+		v := r.want(c)
+		if v == "" || r.mode == fill {
+			continue
+		}
+		block[i] = v
+		// The capacity ends here, so that an Add moves the slice away
+		// instead of writing into the next header's value.
+		h[r.name] = block[i : i+1 : i+1]
+	}
+}
+
+// Settle makes h final and is called when the status is known, just before the
+// header is written. Afterwards every header of the policy has exactly one
+// value: the policy's, or the upstream's where the policy keeps it. Calling it
+// again changes nothing.
+//
+// An informational status (1xx) is not final and changes nothing, except 101,
+// after which no other follows.
+//
+// Keys of http.TrailerPrefix are not touched, and a name announced in Trailer
+// is not removed, since net/http sends that trailer from the same map. A
+// header of the policy gets its value even if it is announced.
+//
+// Over a plain connection the policy has no Strict-Transport-Security of its
+// own. One well-formed value of the upstream stays, for TLS may end in front
+// of the gateway; anything else of that name goes.
+func (p *Policy) Settle(h http.Header, status int, c Conn) {
+	if status >= 100 && status < 200 && status != http.StatusSwitchingProtocols {
+		return
+	}
+	p.fold(h)
+	p.strip(h)
+	var block []string
+	for i := range p.rules {
+		r := &p.rules[i]
+		want := r.want(c)
+		if want == "" && r.mode == fill {
+			continue
+		}
+		values, present := h[r.name]
+		chosen := r.choose(values, want)
+		switch {
+		case chosen != nil && len(values) == 1: // it stands there already
+		case chosen != nil:
+			h[r.name] = chosen
+		case want != "":
+			if block == nil {
+				block = make([]string, len(p.rules)-i)
+			}
+			block[0] = want
+			h[r.name] = block[:1:1]
+			block = block[1:]
+		case present:
+			delete(h, r.name)
+		}
+	}
+}
+
+// Changes names the headers that Settle would change in h, sorted, and leaves
+// h as it is. It is what a policy in shadow mode counts.
+func (p *Policy) Changes(h http.Header, status int, c Conn) []string {
+	settled := h.Clone()
+	if settled == nil {
+		settled = make(http.Header)
+	}
+	p.Settle(settled, status, c)
+	var names []string
+	for name := range p.owned {
+		if !slices.Equal(h[name], settled[name]) {
+			names = append(names, name)
+		}
+	}
+	slices.Sort(names)
+	return names
+}
+
+// Names returns the canonical names of the headers that have exactly one value
+// on every final answer over TLS, in the order of the preset, then of Set.
+func (p *Policy) Names() []string {
+	names := make([]string, 0, len(p.rules))
+	for i := range p.rules {
+		if !p.rules[i].callers {
+			names = append(names, p.rules[i].name)
+		}
+	}
+	return names
+}
+
+// CSP returns the content security policy as it is sent over TLS. Over a plain
+// connection the html preset leaves out upgrade-insecure-requests.
+func (p *Policy) CSP() string { return p.csp }
+
+// fold moves values of the policy's headers from keys in another spelling to
+// the canonical key. Handlers may write into the map directly, and two
+// spellings would leave as two headers.
+func (p *Policy) fold(h http.Header) {
+	for key, values := range h {
+		name := http.CanonicalHeaderKey(key)
+		if name == key || !p.owned[name] {
+			continue
+		}
+		delete(h, key)
+		h[name] = append(slices.Clip(h[name]), values...)
+	}
+}
+
+// strip deletes the headers that say what the answer was made with.
+func (p *Policy) strip(h http.Header) {
+	for _, name := range p.removed {
+		if _, ok := h[name]; ok && !announced(h["Trailer"], name) {
+			delete(h, name)
+		}
+	}
+}
+
+// announced reports whether a Trailer header names the field.
+func announced(trailer []string, name string) bool {
+	for _, list := range trailer {
+		for item := range strings.SplitSeq(list, ",") {
+			if strings.EqualFold(strings.TrimSpace(item), name) {
+				return true
+			}
+		}
+	}
+	return false
+}
