@@ -1,0 +1,130 @@
+package journal
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+
+	"github.com/moat-gateway/moat/internal/audit"
+)
+
+// tailBytes is how far back from its end a segment is searched for its last
+// whole line: more than any one write, so more than a crash can tear.
+const tailBytes = 1 << 20
+
+// recover finds the end of the trail and cuts off what a crash tore: bytes
+// after the last line end, and lines at the very end that are no events. It
+// returns the event that says so, or nil. Damage elsewhere is left alone for
+// Verify to find; nothing but the torn end is ever changed.
+func (w *writer) recover() (*audit.Event, error) {
+	list, err := listSegments(w.j.dir)
+	if err != nil {
+		return nil, err
+	}
+	var note *audit.Event
+	for len(list) > 0 {
+		last := &list[len(list)-1]
+		end, err := readTail(w.path(last.name()), last.size)
+		if err != nil {
+			return nil, err
+		}
+		if len(end.torn) > 0 || end.lines == 0 {
+			note = w.recoveredEvent(note, last.name(), end)
+		}
+		if end.lines > 0 {
+			if last.size, err = w.cut(*last, end); err != nil {
+				return nil, err
+			}
+			w.chain = end.chain
+			break
+		}
+		// Begun and not finished: not even its first line was acknowledged.
+		if err := w.fs.Remove(w.path(last.name())); err != nil {
+			return nil, err
+		}
+		list = list[:len(list)-1]
+	}
+	if len(list) == 0 {
+		w.chain = chain{last: genesis}
+	}
+	w.old = list
+	return note, nil
+}
+
+func (w *writer) cut(s segment, end tail) (int64, error) {
+	if len(end.torn) == 0 {
+		return s.size, nil
+	}
+	size := s.size - int64(len(end.torn))
+	return size, w.fs.Truncate(w.path(s.name()), size)
+}
+
+func (w *writer) recoveredEvent(note *audit.Event, name string, end tail) *audit.Event {
+	if note == nil {
+		note = w.event(audit.ActionRecovered, name)
+		note.Severity = audit.High
+		note.Reason = "torn-tail"
+		note.Details.Set("file", name)
+		note.Details.Set("cutBytes", int64(len(end.torn)))
+		note.Details.Set("cutHash", lineHash(end.torn))
+		return note
+	}
+	// A torn segment behind a torn one: a crash during the start after a crash.
+	note.Details.Set("file2", name)
+	note.Details.Set("cutBytes2", int64(len(end.torn)))
+	note.Details.Set("cutHash2", lineHash(end.torn))
+	return note
+}
+
+// tail is the end of a segment.
+type tail struct {
+	chain chain
+	lines int // whole lines seen, 0 when there is none
+	torn  []byte
+}
+
+// readTail finds the last whole line of a segment. A segment without one is
+// taken for a torn beginning when it is no longer than a line; else it is not
+// what a crash leaves, and an error.
+func readTail(path string, size int64) (tail, error) {
+	f, err := os.Open(filepath.Clean(path))
+	if err != nil {
+		return tail{}, err
+	}
+	defer func() { _ = f.Close() }()
+	from := max(size-tailBytes, 0)
+	buf := make([]byte, size-from)
+	if n, err := f.ReadAt(buf, from); err != nil && !errors.Is(err, io.EOF) || n < len(buf) {
+		return tail{}, fmt.Errorf("read %s: %w", path, errors.Join(err, io.ErrUnexpectedEOF))
+	}
+	// Each turn looks at the last line of what is left and cuts it off when it
+	// is no event.
+	for end := len(buf); ; {
+		whole := bytes.LastIndexByte(buf[:end], '\n')
+		if whole < 0 {
+			break
+		}
+		start := bytes.LastIndexByte(buf[:whole], '\n') + 1
+		if h, err := parseHead(buf[start:whole]); err == nil && (start > 0 || from == 0) {
+			line := buf[start:whole]
+			return tail{chain: chain{seq: h.Seq, last: lineHash(line)}, lines: 1, torn: buf[whole+1:]}, nil
+		}
+		end = whole
+	}
+	if size > audit.MaxLine {
+		return tail{}, fmt.Errorf("%s: no event in its last %d bytes: move the file away to go on without it", path, len(buf))
+	}
+	return tail{torn: buf}, nil
+}
+
+// readFull reads until buf is full or the file ends.
+func readFull(r io.Reader, buf []byte) (int, error) {
+	n, err := io.ReadFull(r, buf)
+	if errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
+		err = nil
+	}
+	return n, err
+}

@@ -1,0 +1,122 @@
+package journal
+
+import (
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/moat-gateway/moat/internal/audit"
+)
+
+// Pauses between attempts on a broken trail: a failed fsync is over with the
+// next segment, a full disk is not.
+const (
+	firstRetry = 10 * time.Millisecond
+	lastRetry  = time.Second
+)
+
+// broken makes the trail broken, and tells so at the first time.
+func (w *writer) broken(kind string, err error) {
+	first := w.err == nil
+	w.err = err
+	w.j.trouble.Store(&err)
+	if first {
+		w.retry = 0
+		w.j.settings.Load().onTrouble(kind, err)
+	}
+}
+
+func (w *writer) healed() {
+	if w.err == nil {
+		return
+	}
+	w.err = nil
+	w.j.trouble.Store(nil)
+	w.j.settings.Load().onTrouble(TroubleOver, nil)
+}
+
+// giveUp ends a broken trail: what is pending or queued is lost, and whoever
+// waits is told.
+func (w *writer) giveUp() {
+	lost := 0
+	cause := w.err
+	for {
+		lost += len(w.pending)
+		for _, en := range w.pending {
+			w.j.drops.add(en.class, w.j.now())
+		}
+		w.answer(fmt.Errorf("%w: %w", audit.ErrClosed, cause))
+		en, ok := <-w.queue
+		if !ok {
+			next, more := w.j.nextQueue()
+			if !more {
+				break
+			}
+			w.queue = next
+			continue
+		}
+		w.pending = append(w.pending, en)
+	}
+	w.closeErr = fmt.Errorf("journal: closed with %d events unwritten: %w", lost, cause)
+}
+
+// pause waits before the next attempt on a broken trail, longer each time.
+func (w *writer) pause() {
+	w.retry = min(max(2*w.retry, firstRetry), lastRetry)
+	timer := time.NewTimer(w.retry)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+	case <-w.j.closing:
+	}
+}
+
+// writeFailed keeps the lines that are whole among the n bytes that were
+// written, because a reader may have seen them, and cuts off the rest.
+func (w *writer) writeFailed(n int, err error) error {
+	size, whole, c := 0, 0, w.chain
+	for whole < len(w.pending) {
+		line, _, ok := cutLine(w.buf[size:n])
+		if !ok {
+			break
+		}
+		c = chain{seq: c.seq + 1, last: lineHash(line)}
+		size += len(line) + 1
+		whole++
+	}
+	w.torn = true
+	unsafe := w.keep(c, size, whole)
+	if w.file != nil && unsafe == nil && !noSpace(err) {
+		w.seal("write-failed")
+	}
+	return errors.Join(err, unsafe)
+}
+
+// keep settles the first whole entries, whose lines are in the trail, and cuts
+// off what is behind them. The error says why that end is not a safe one.
+func (w *writer) keep(c chain, size, whole int) error {
+	if whole > 0 {
+		w.advance(c, size)
+	}
+	err := w.mend()
+	if err == nil && w.j.settings.Load().always {
+		err = w.sync()
+	}
+	rest := w.pending[whole:]
+	w.pending = w.pending[:whole]
+	w.settle(err)
+	w.pending = append(w.pending, rest...)
+	return err
+}
+
+// mend cuts off the part of a line that a failed write may have left.
+func (w *writer) mend() error {
+	if !w.torn {
+		return nil
+	}
+	if err := w.file.Truncate(w.segment.size); err != nil {
+		return fmt.Errorf("cut %s: %w", w.segment.name(), err)
+	}
+	w.torn = false
+	return nil
+}
