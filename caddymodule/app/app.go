@@ -1,0 +1,140 @@
+// Package app is the moat app: what sites share and what outlives a reload.
+// The limit store, the Redis client, remote key sets and the audit journal live
+// in usage pools; everything else is built anew with every configuration.
+package app
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+	"sync/atomic"
+
+	"github.com/caddyserver/caddy/v2"
+	"github.com/caddyserver/caddy/v2/caddyconfig/httpcaddyfile"
+	"go.uber.org/zap"
+
+	"github.com/moat-gateway/moat/caddymodule/internal/telemetry"
+	"github.com/moat-gateway/moat/internal/audit"
+	"github.com/moat-gateway/moat/internal/ratelimit"
+	"github.com/moat-gateway/moat/internal/rbac"
+	"github.com/moat-gateway/moat/internal/token"
+)
+
+func init() {
+	caddy.RegisterModule(new(App))
+	httpcaddyfile.RegisterGlobalOption("moat", parseGlobal)
+}
+
+// App holds what all guarded sites share. Loading it opens no socket and
+// creates no file; that happens when it starts, or when the first request needs
+// it.
+type App struct {
+	// Redis makes limits hold across instances. Default: none, and limits hold
+	// in this instance only.
+	Redis *Redis `json:"redis,omitempty"`
+	// Issuers are the token issuers that sites may name.
+	Issuers []*Issuer `json:"issuer,omitempty"`
+	// RoleConfigs are the roles that issuers can grant and rules can ask for.
+	RoleConfigs []rbac.RoleConfig `json:"role,omitempty"`
+	// Audit is the trail. Default: events go to the log moat.audit only.
+	Audit *Audit `json:"audit,omitempty"`
+
+	ctx     caddy.Context
+	logger  *zap.Logger
+	roles   *rbac.Roles
+	keys    map[string]*issuerKeys
+	limiter *limiter
+	trail   *trailHandle
+	pooled  []func()
+}
+
+// live is the app that runs now. Pooled parts outlive the app that made them
+// and must not hold its logger; they ask for the current one.
+var live atomic.Pointer[App]
+
+// CaddyModule returns the module's registration.
+func (*App) CaddyModule() caddy.ModuleInfo {
+	return caddy.ModuleInfo{ID: "moat", New: func() caddy.Module { return new(App) }}
+}
+
+// Provision builds everything that requests need. All errors are reported at
+// once.
+func (a *App) Provision(ctx caddy.Context) error {
+	a.ctx, a.logger = ctx, ctx.Logger()
+	return errors.Join(
+		telemetry.Register(ctx),
+		a.provisionRoles(),
+		a.provisionIssuers(),
+		a.provisionLimiter(),
+		a.provisionTrail(),
+	)
+}
+
+func (a *App) provisionRoles() (err error) {
+	a.roles, err = rbac.NewRoles(a.RoleConfigs)
+	return err
+}
+
+// Start opens the trail and looks at what stands beside the gates.
+func (a *App) Start() error {
+	live.Store(a)
+	if err := a.trail.start(a); err != nil {
+		return err
+	}
+	if a.limiter.redis != nil {
+		a.limiter.redis.warm()
+	}
+	for _, k := range a.keys {
+		k.start()
+	}
+	a.inspect()
+	return nil
+}
+
+// Stop has nothing to do: requests of this configuration may still be running.
+func (a *App) Stop() error { return nil }
+
+// Cleanup gives back exactly what this app took from the pools, also after half
+// a Provision.
+func (a *App) Cleanup() error {
+	for _, release := range slices.Backward(a.pooled) {
+		release()
+	}
+	a.pooled = nil
+	live.CompareAndSwap(a, nil)
+	return nil
+}
+
+// hold takes key from the pool, making it if it is not there, and remembers to
+// give it back.
+func hold[T caddy.Destructor](a *App, pool *caddy.UsagePool, key string, construct func() (T, error)) (T, error) {
+	var none T
+	value, _, err := pool.LoadOrNew(key, func() (caddy.Destructor, error) { return construct() })
+	if err != nil {
+		return none, err
+	}
+	a.pooled = append(a.pooled, func() {
+		if _, err := pool.Delete(key); err != nil {
+			a.logger.Warn("releasing a shared resource", zap.Error(err))
+		}
+	})
+	t, ok := value.(T)
+	if !ok {
+		return none, fmt.Errorf("pool holds a %T under %s", value, key)
+	}
+	return t, nil
+}
+
+// Roles are the configured roles.
+func (a *App) Roles() *rbac.Roles { return a.roles }
+
+// Interface guards.
+var (
+	_ caddy.App          = (*App)(nil)
+	_ caddy.Provisioner  = (*App)(nil)
+	_ caddy.CleanerUpper = (*App)(nil)
+	_ token.Source       = (*App)(nil)
+	_ audit.Source       = (*App)(nil)
+	_ ratelimit.Source   = (*App)(nil)
+	_ rbac.Source        = (*App)(nil)
+)

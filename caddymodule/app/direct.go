@@ -1,0 +1,144 @@
+package app
+
+import (
+	"bytes"
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"os"
+	"strings"
+	"sync"
+
+	"github.com/caddyserver/caddy/v2"
+	"go.uber.org/zap"
+
+	"github.com/moat-gateway/moat/internal/audit"
+)
+
+// directs holds the one trail that is used without a journal.
+var directs = caddy.NewUsagePool()
+
+// direct is the trail without a journal: events go to the log moat.audit, and
+// to standard output when it is a sink. They are chained like those of a
+// journal, but nothing keeps them. A reader that stands still makes it drop
+// events; it never makes a request wait.
+type direct struct {
+	instance string
+	flood    *audit.Flood
+	done     chan struct{}
+
+	mu     sync.Mutex
+	seq    uint64
+	prev   string
+	queue  chan []byte
+	stdout bool
+}
+
+const directQueue = 4096
+
+func (a *App) directTrail(instance string) (*trailHandle, error) {
+	stdout := false
+	for _, s := range a.Audit.Sinks {
+		stdout = stdout || s.Type == sinkStdout
+	}
+	d, err := hold(a, directs, "direct "+instance, func() (*direct, error) { return newDirect(instance), nil })
+	if err != nil {
+		return nil, err
+	}
+	return &trailHandle{trail: &directView{d, stdout}}, nil
+}
+
+// directView switches standard output on or off when its configuration starts.
+type directView struct {
+	*direct
+	wanted bool
+}
+
+func (v *directView) start(*App) error {
+	v.mu.Lock()
+	v.stdout = v.wanted
+	v.mu.Unlock()
+	return nil
+}
+
+func newDirect(instance string) *direct {
+	d := &direct{
+		instance: instance,
+		prev:     strings.Repeat("0", 2*sha256.Size),
+		queue:    make(chan []byte, directQueue),
+		done:     make(chan struct{}),
+	}
+	d.flood = audit.NewFlood(audit.FloodConfig{Emit: func(e *audit.Event) { _ = d.write(e) }})
+	go sweep(d.flood, d.done)
+	go d.print()
+	return d
+}
+
+// Record takes an event; refusals that flood are counted and summed up.
+func (d *direct) Record(e *audit.Event) error {
+	if !d.flood.Admit(e) {
+		return nil
+	}
+	return d.write(e)
+}
+
+func (d *direct) write(e *audit.Event) error {
+	d.mu.Lock()
+	line, stdout, err := d.chain(e), d.stdout, error(nil)
+	if stdout {
+		select {
+		case d.queue <- append(bytes.Clone(line), '\n'):
+		default:
+			err = audit.ErrFull
+		}
+	}
+	d.mu.Unlock()
+	if a := live.Load(); a != nil {
+		if c := a.logger.Named("audit").Check(zap.InfoLevel, "event"); c != nil {
+			c.Write(zap.Any("event", json.RawMessage(line)))
+		}
+	}
+	return counted(e, err)
+}
+
+// chain numbers the event and links it to the one before. The caller's event
+// is left as it is.
+func (d *direct) chain(e *audit.Event) []byte {
+	d.seq++
+	numbered := *e
+	numbered.Seq, numbered.Instance, numbered.Prev = d.seq, d.instance, d.prev
+	line := numbered.AppendJSON(nil)
+	sum := sha256.Sum256(line)
+	d.prev = hex.EncodeToString(sum[:])
+	return line
+}
+
+func (d *direct) print() {
+	for {
+		select {
+		case line := <-d.queue:
+			_, _ = os.Stdout.Write(line) // Nobody is left to tell.
+		case <-d.done:
+			return
+		}
+	}
+}
+
+// Down is never set: this trail makes no promise that it could break.
+func (d *direct) Down() error { return nil }
+
+// Destruct prints what is queued and ends.
+func (d *direct) Destruct() error {
+	d.flood.Close()
+	close(d.done)
+	for {
+		select {
+		case line := <-d.queue:
+			if _, err := os.Stdout.Write(line); err != nil {
+				return err
+			}
+		default:
+			return nil
+		}
+	}
+}

@@ -1,0 +1,279 @@
+package app
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/caddyserver/caddy/v2"
+	"go.uber.org/zap"
+
+	"github.com/moat-gateway/moat/caddymodule/internal/telemetry"
+	"github.com/moat-gateway/moat/internal/audit"
+	"github.com/moat-gateway/moat/internal/audit/journal"
+	"github.com/moat-gateway/moat/internal/token/jwks"
+)
+
+// trails are the open trails: one writer a directory, whatever reloads do.
+var trails = caddy.NewUsagePool()
+
+// trail is what takes the events: a journal, or memory and the log.
+type trail interface {
+	audit.Trail
+	caddy.Destructor
+	start(*App) error
+}
+
+// trailHandle is a configuration's view of a trail.
+type trailHandle struct {
+	trail
+	open bool
+}
+
+// Trail implements audit.Source.
+func (a *App) Trail() audit.Trail { return a.trail }
+
+// Down is never set when the operator chose to pass requests without a trail.
+func (h *trailHandle) Down() error {
+	if h.open {
+		return nil
+	}
+	return h.trail.Down()
+}
+
+// event records something that no request did.
+func (h *trailHandle) event(class audit.Class, action, resource string, outcome audit.Outcome, set func(*audit.Details)) {
+	now := time.Now()
+	e := &audit.Event{
+		Timestamp: now,
+		ID:        audit.NewID(now),
+		UserID:    "moat",
+		Action:    action,
+		Resource:  resource,
+		Class:     class,
+		Outcome:   outcome,
+	}
+	if set != nil {
+		set(&e.Details)
+	}
+	if err := h.Record(e); err != nil {
+		if a := live.Load(); a != nil {
+			a.logger.Warn("the trail could not take an event", zap.String("action", action), zap.Error(err))
+		}
+	}
+}
+
+func (h *trailHandle) keys(issuer string, e jwks.Event) {
+	outcome := audit.Allow
+	if e.Err != nil {
+		outcome = audit.Failure
+	}
+	h.event(audit.Security, "keys.changed", issuer, outcome, func(d *audit.Details) {
+		d.Set("keys", e.Keys)
+		d.Set("added", e.Added)
+		d.Set("removed", e.Removed)
+	})
+}
+
+// journalled is a trail on disk. It is opened by the first who needs it: the
+// app's start, or a request that is faster.
+type journalled struct {
+	config  journal.Config
+	flood   *audit.Flood
+	journal atomic.Pointer[journal.Journal]
+
+	mu     sync.Mutex
+	closed bool
+	done   chan struct{}
+}
+
+// linger is how long a journal that no configuration uses any more stays open
+// for the requests that still run.
+const linger = 30 * time.Second
+
+// lingering are the journals in that state, by directory.
+var lingering sync.Map
+
+func (a *App) journalTrail(config journal.Config, sinks []*Sink) (*trailHandle, error) {
+	config.OnTrouble = troubled
+	// Followers first: they are given back last, so that at the end they can
+	// still deliver what the journal writes when it closes.
+	followers, err := a.follow(config, sinks)
+	if err != nil {
+		return nil, err
+	}
+	t, err := hold(a, trails, "journal "+config.Dir, func() (*journalled, error) {
+		return newJournalled(config), nil
+	})
+	if err != nil {
+		return nil, err
+	}
+	return &trailHandle{
+		trail: &configured{t, config, followers},
+		open:  a.Audit.OnFull == "open",
+	}, nil
+}
+
+// configured applies a configuration's tunables and starts its sinks when it
+// starts, not while it is only validated.
+type configured struct {
+	*journalled
+	config    journal.Config
+	followers []*follower
+}
+
+func (c *configured) start(a *App) error {
+	first := c.journal.Load() == nil
+	if err := c.open(c.config); err != nil {
+		return fmt.Errorf("audit: %w", err)
+	}
+	for _, f := range c.followers {
+		f.start()
+	}
+	if first {
+		a.trail.event(audit.Admin, "gateway.start", "moat", audit.Allow, nil)
+	}
+	a.trail.event(audit.Admin, "config.loaded", "moat", audit.Allow, nil)
+	return nil
+}
+
+func newJournalled(config journal.Config) *journalled {
+	t := &journalled{config: config, done: make(chan struct{})}
+	t.flood = audit.NewFlood(audit.FloodConfig{Emit: func(e *audit.Event) { _ = t.write(e) }})
+	go sweep(t.flood, t.done)
+	return t
+}
+
+// sweep writes the summaries of floods that are over.
+func sweep(flood *audit.Flood, done <-chan struct{}) {
+	tick := time.NewTicker(time.Second)
+	defer tick.Stop()
+	for {
+		select {
+		case <-tick.C:
+			flood.Sweep()
+		case <-done:
+			return
+		}
+	}
+}
+
+// open opens the journal, or applies config to the open one.
+func (t *journalled) open(config journal.Config) error {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.closed {
+		return audit.ErrClosed
+	}
+	if j := t.journal.Load(); j != nil {
+		return j.Reconfigure(config)
+	}
+	if old, ok := lingering.LoadAndDelete(config.Dir); ok {
+		_ = old.(*journalled).close() // Its own log has told what was lost.
+	}
+	j, err := journal.Open(config)
+	if err != nil {
+		return err
+	}
+	t.journal.Store(j)
+	return nil
+}
+
+func (t *journalled) current() (*journal.Journal, error) {
+	if j := t.journal.Load(); j != nil {
+		return j, nil
+	}
+	if err := t.open(t.config); err != nil {
+		return nil, err
+	}
+	return t.journal.Load(), nil
+}
+
+// Record takes an event; refusals that flood are counted and summed up.
+func (t *journalled) Record(e *audit.Event) error {
+	if !t.flood.Admit(e) {
+		return nil
+	}
+	return t.write(e)
+}
+
+func (t *journalled) write(e *audit.Event) error {
+	j, err := t.current()
+	if err == nil {
+		err = j.Record(context.Background(), e)
+	}
+	return counted(e, err)
+}
+
+// Down is why the journal cannot write.
+func (t *journalled) Down() error {
+	j, err := t.current()
+	if err != nil {
+		return err
+	}
+	return j.Err()
+}
+
+// Destruct writes out what is queued and closes the journal: at once when the
+// process ends, else after the requests of the last configuration had time to
+// end.
+func (t *journalled) Destruct() error {
+	if caddy.Exiting() {
+		if t.journal.Load() != nil {
+			now := time.Now()
+			_ = t.write(&audit.Event{
+				Timestamp: now, ID: audit.NewID(now), UserID: "moat", Action: "gateway.stop",
+				Resource: "moat", Class: audit.Admin, Outcome: audit.Allow,
+			})
+		}
+		return t.close()
+	}
+	lingering.Store(t.config.Dir, t)
+	time.AfterFunc(linger, func() {
+		lingering.CompareAndDelete(t.config.Dir, t)
+		_ = t.close()
+	})
+	return nil
+}
+
+func (t *journalled) close() error {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.closed {
+		return nil
+	}
+	close(t.done)
+	t.flood.Close()
+	t.closed = true
+	if j := t.journal.Load(); j != nil {
+		return j.Close()
+	}
+	return nil
+}
+
+func counted(e *audit.Event, err error) error {
+	class := string(e.Class.Known())
+	if err != nil {
+		telemetry.Dropped.WithLabelValues(class).Inc()
+		return err
+	}
+	telemetry.Events.WithLabelValues(class).Inc()
+	return nil
+}
+
+// troubled makes trouble of the journal known beside the journal.
+func troubled(kind string, err error) {
+	a := live.Load()
+	if a == nil {
+		return
+	}
+	if kind == journal.TroubleOver {
+		a.logger.Info("the audit journal is written again")
+		return
+	}
+	a.logger.Error("the audit journal cannot be written",
+		zap.String("kind", kind), zap.Error(errors.Join(err)))
+}

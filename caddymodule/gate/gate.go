@@ -1,0 +1,228 @@
+// Package gate is the moat directive of a site: one block in, the handlers out,
+// in the one safe order, whatever the order of the lines. It knows the other
+// modules by their IDs only.
+package gate
+
+import (
+	"encoding/json"
+	"fmt"
+	"reflect"
+
+	"github.com/caddyserver/caddy/v2"
+	"github.com/caddyserver/caddy/v2/caddyconfig"
+	"github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
+	"github.com/caddyserver/caddy/v2/caddyconfig/httpcaddyfile"
+	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
+
+	"github.com/moat-gateway/moat/caddymodule/internal/dispense"
+)
+
+func init() { httpcaddyfile.RegisterDirective("moat", parse) }
+
+// block is what a moat block says. Modules are kept as their JSON: the gate
+// needs a few fields of them and must not know their types.
+type block struct {
+	site    string
+	realm   string
+	shadow  bool
+	guard   map[string]any
+	headers map[string]any
+	jwt     map[string]any
+	rbac    map[string]any
+	limits  []any
+}
+
+// parse reads:
+//
+//	moat {
+//		site <label>
+//		realm <name>
+//		guard { ... }
+//		headers [html|api] { ... }
+//		limit [<name>] <n>/<window> by <key>... { ... }
+//		jwt <issuer>... { ... }
+//		rbac { ... }
+//		insecure_shadow
+//	}
+func parse(h httpcaddyfile.Helper) ([]httpcaddyfile.ConfigValue, error) {
+	h.Next()
+	if err := placed(h); err != nil {
+		return nil, err
+	}
+	b := &block{site: dispense.Site(h), guard: map[string]any{}, headers: map[string]any{}}
+	if err := b.words().Block(h.Dispenser, "moat"); err != nil {
+		return nil, err
+	}
+	if err := b.check(h); err != nil {
+		return nil, err
+	}
+	return b.values(h), nil
+}
+
+// placed checks that the directive stands where its error route is heard: once,
+// at the top level of a site, without a matcher.
+func placed(h httpcaddyfile.Helper) error {
+	singles := "use moat_guard, moat_headers, moat_limit, moat_jwt, moat_rbac and moat_audit there"
+	if h.IsNamedRoute() {
+		return h.Errf("moat guards a whole site and cannot stand in a named route; %s", singles)
+	}
+	if reflect.ValueOf(h.State).Pointer() != reflect.ValueOf(h.BlockState).Pointer() {
+		return h.Errf("moat guards a whole site and cannot stand inside handle, route or another block; %s", singles)
+	}
+	if h.NextArg() {
+		return h.Errf("moat takes no matcher and no argument, but got %q: it guards the whole site, and rules say what is open", h.Val())
+	}
+	key := "moat.gate/" + dispense.Site(h)
+	if first, twice := h.State[key]; twice {
+		return h.Errf("moat stands twice in one site; the first is at %v", first)
+	}
+	h.State[key] = dispense.Place(h.Dispenser)
+	return nil
+}
+
+func (b *block) words() dispense.Words {
+	return dispense.Words{
+		"site":            {Parse: dispense.String(&b.site)},
+		"realm":           {Parse: dispense.String(&b.realm)},
+		"guard":           {Parse: module("moat_guard", &b.guard)},
+		"headers":         {Parse: module("moat_headers", &b.headers)},
+		"jwt":             {Parse: module("moat_jwt", &b.jwt)},
+		"rbac":            {Parse: module("moat_rbac", &b.rbac)},
+		"limit":           {Parse: b.parseLimit, Repeats: true},
+		"insecure_shadow": {Parse: dispense.Flag(&b.shadow)},
+	}
+}
+
+// module parses a word with the Caddyfile syntax of a handler's own directive.
+func module(name string, target *map[string]any) func(*caddyfile.Dispenser) error {
+	return func(d *caddyfile.Dispenser) error {
+		info, err := caddy.GetModule("http.handlers." + name)
+		if err != nil {
+			return err
+		}
+		instance := info.New()
+		unmarshaler, ok := instance.(caddyfile.Unmarshaler)
+		if !ok {
+			return fmt.Errorf("%s cannot be configured by a Caddyfile", name)
+		}
+		d.Reset()
+		if err := unmarshaler.UnmarshalCaddyfile(d); err != nil {
+			return err
+		}
+		text, err := json.Marshal(instance)
+		if err != nil {
+			return err
+		}
+		return json.Unmarshal(text, target)
+	}
+}
+
+func (b *block) parseLimit(d *caddyfile.Dispenser) error {
+	var one map[string]any
+	if err := module("moat_limit", &one)(d); err != nil {
+		return err
+	}
+	limits, _ := one["limits"].([]any)
+	b.limits = append(b.limits, limits...)
+	return nil
+}
+
+// values is the chain, in the one safe order, and the error route.
+func (b *block) values(h httpcaddyfile.Helper) []httpcaddyfile.ConfigValue {
+	before, after := b.splitLimits()
+	b.prepare()
+	chain := []json.RawMessage{
+		handler("moat_audit", map[string]any{"site": b.site}),
+		handler("moat_headers", b.headers),
+		handler("moat_guard", b.guard),
+		handler("moat_rbac", with(b.rbac, "stage", "match")),
+	}
+	if len(before) > 0 {
+		chain = append(chain, b.limit(before))
+	}
+	if b.jwt != nil {
+		chain = append(chain, handler("moat_jwt", b.jwt))
+	}
+	if len(after) > 0 {
+		chain = append(chain, b.limit(after))
+	}
+	decide := map[string]any{"stage": "decide"}
+	for _, key := range []string{"realm", "insecure_shadow"} {
+		if v, ok := b.rbac[key]; ok {
+			decide[key] = v
+		}
+	}
+	chain = append(chain, handler("moat_rbac", decide))
+	return []httpcaddyfile.ConfigValue{
+		{Class: "route", Value: caddyhttp.Route{HandlersRaw: chain}},
+		{Class: "error_route", Value: &caddyhttp.Subroute{Routes: []caddyhttp.Route{{
+			HandlersRaw: []json.RawMessage{handler("moat_refusal", nil)},
+		}}}},
+	}
+}
+
+// prepare tells each part what it has to know of the others.
+func (b *block) prepare() {
+	if names := texts(b.jwt, "forward", "header"); len(names) > 0 {
+		existing, _ := b.guard["identity"].([]any)
+		for _, name := range names {
+			existing = append(existing, name)
+		}
+		b.guard["identity"] = existing
+	}
+	if fold, _ := b.guard["case_insensitive"].(bool); fold {
+		b.rbac["case_insensitive"] = true
+	}
+	for _, rule := range list(b.rbac, "rules") {
+		if on, _ := rule["encoded_slash"].(bool); on {
+			b.guard["encoded_slash"] = true
+		}
+	}
+	if b.realm != "" {
+		b.rbac["realm"] = b.realm
+		if b.jwt != nil {
+			b.jwt["realm"] = b.realm
+		}
+	}
+	if b.shadow {
+		b.rbac["insecure_shadow"] = true
+		b.headers["mode"] = "shadow"
+		if b.jwt != nil {
+			b.jwt["insecure_shadow"] = true
+		}
+		for _, l := range b.limits {
+			l.(map[string]any)["mode"] = "shadow"
+		}
+	}
+}
+
+func (b *block) limit(limits []any) json.RawMessage {
+	settings := map[string]any{"site": b.site, "limits": limits}
+	if fold, ok := b.guard["case_insensitive"]; ok {
+		settings["case_insensitive"] = fold
+	}
+	return handler("moat_limit", settings)
+}
+
+func (b *block) splitLimits() (before, after []any) {
+	for _, l := range b.limits {
+		if byIdentity(l) {
+			after = append(after, l)
+		} else {
+			before = append(before, l)
+		}
+	}
+	return before, after
+}
+
+func handler(name string, settings map[string]any) json.RawMessage {
+	return caddyconfig.JSON(with(settings, "handler", name), nil)
+}
+
+func with(settings map[string]any, key string, value any) map[string]any {
+	out := map[string]any{key: value}
+	for k, v := range settings {
+		out[k] = v
+	}
+	return out
+}

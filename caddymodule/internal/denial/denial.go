@@ -1,0 +1,84 @@
+package denial
+
+import (
+	"errors"
+	"net/http"
+	"strconv"
+	"time"
+
+	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
+
+	"github.com/moat-gateway/moat/caddymodule/internal/exchange"
+)
+
+// Refusal is one refusal on its way to the client. Its error text is the code
+// and nothing else, because {http.error.message} may be printed by an error
+// route.
+type Refusal struct {
+	Code Code
+	// Reason is the fine reason for the audit trail, for example "rbac.no-rule".
+	Reason string
+	// Detail replaces the code's title in the body. It must not depend on
+	// secrets. Optional.
+	Detail string
+	// Violated are the names of the limits that were reached (429 only).
+	Violated []string
+}
+
+// Error returns the code.
+func (r *Refusal) Error() string { return r.Code.Name }
+
+// Refuse records the refusal and returns the error that ends the request. The
+// caller sets the headers that go with it (WWW-Authenticate, Retry-After, …)
+// on the answer before; they survive into error routes.
+func Refuse(w http.ResponseWriter, r *http.Request, refusal *Refusal) error {
+	ex := exchange.Ensure(w, r)
+	if ex.Refusal == nil {
+		ex.Refusal = &exchange.Refusal{
+			Code:   refusal.Code.Name,
+			Status: refusal.Code.Status,
+			Reason: refusal.Reason,
+		}
+	}
+	err := caddyhttp.HandlerError{Err: refusal, StatusCode: refusal.Code.Status, ID: ex.RequestID}
+	if ex.Audited || hasErrorRoutes(r) {
+		return err
+	}
+	// Composed without the moat directive, on a server without error routes,
+	// Caddy would answer with an empty body.
+	Write(w, r, refusal.Code.Status, err)
+	return nil
+}
+
+// Challenge sets WWW-Authenticate (RFC 6750 section 3) for the code.
+func Challenge(h http.Header, realm string, code Code) {
+	value := `Bearer realm="` + realm + `"`
+	switch code.Name {
+	case TokenInvalid.Name, TokenExpired.Name:
+		value += `, error="invalid_token"`
+	case Forbidden.Name:
+		value += `, error="insufficient_scope"`
+	}
+	h["Www-Authenticate"] = []string{value}
+}
+
+// RetryAfter sets Retry-After in whole seconds, at least 1 (RFC 9110 section
+// 10.2.3).
+func RetryAfter(h http.Header, d time.Duration) {
+	seconds := max(1, int64((d+time.Second-1)/time.Second))
+	h["Retry-After"] = []string{strconv.FormatInt(seconds, 10)}
+}
+
+// Status is the status that an error returned by a handler stands for.
+func Status(err error) int {
+	var herr caddyhttp.HandlerError
+	if errors.As(err, &herr) && herr.StatusCode != 0 {
+		return herr.StatusCode
+	}
+	return http.StatusInternalServerError
+}
+
+func hasErrorRoutes(r *http.Request) bool {
+	srv, ok := r.Context().Value(caddyhttp.ServerCtxKey).(*caddyhttp.Server)
+	return ok && srv != nil && srv.Errors != nil && len(srv.Errors.Routes) > 0
+}

@@ -1,0 +1,223 @@
+package jwt
+
+import (
+	"errors"
+	"fmt"
+	"net/http"
+	"net/url"
+	"strings"
+
+	"github.com/caddyserver/caddy/v2"
+	"github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
+	"github.com/caddyserver/caddy/v2/caddyconfig/httpcaddyfile"
+	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
+	"golang.org/x/net/http/httpguts"
+
+	"github.com/moat-gateway/moat/caddymodule/internal/dispense"
+	"github.com/moat-gateway/moat/caddymodule/internal/moatapp"
+	"github.com/moat-gateway/moat/caddymodule/internal/telemetry"
+	"github.com/moat-gateway/moat/internal/canon"
+	"github.com/moat-gateway/moat/internal/rbac"
+	"github.com/moat-gateway/moat/internal/token"
+)
+
+// Provision finds the issuers and checks the settings against them.
+func (h *Handler) Provision(ctx caddy.Context) error {
+	if h.Realm == "" {
+		h.Realm = "moat"
+	}
+	if len(h.From) == 0 {
+		h.From = []Source{{In: inHeader}}
+	}
+	err := errors.Join(
+		h.provisionIssuers(ctx),
+		h.provisionAnonymous(ctx),
+		h.provisionSources(),
+		h.provisionForward(),
+		h.provisionOrigins(),
+		telemetry.Register(ctx),
+	)
+	if h.InsecureForwardUnverified {
+		ctx.Logger().Warn("insecure_forward_unverified: tokens that nobody verified reach the upstream")
+	}
+	if h.InsecureShadow {
+		ctx.Logger().Warn("insecure_shadow: tokens are judged and refuse nothing")
+	}
+	return err
+}
+
+func (h *Handler) provisionIssuers(ctx caddy.Context) error {
+	if len(h.Issuers) == 0 {
+		return errors.New("jwt: needs the name of at least one issuer")
+	}
+	source, err := moatapp.Load[token.Source](ctx)
+	if err != nil {
+		return err
+	}
+	h.verifiers, err = source.Verifiers(h.Issuers)
+	if err != nil {
+		return fmt.Errorf("jwt: %w", err)
+	}
+	return nil
+}
+
+func (h *Handler) provisionAnonymous(ctx caddy.Context) error {
+	if h.Anonymous == "" {
+		return nil
+	}
+	source, err := moatapp.Load[rbac.Source](ctx)
+	if err != nil {
+		return err
+	}
+	if !source.Roles().Has(h.Anonymous) {
+		return fmt.Errorf("jwt: anonymous %q: no such role is configured", h.Anonymous)
+	}
+	return nil
+}
+
+func (h *Handler) provisionSources() error {
+	var errs []error
+	seen := make(map[Source]bool)
+	for i, s := range h.From {
+		switch s.In {
+		case inHeader:
+			if s.Name == "" {
+				s.Name = authorization
+			}
+			s.Name = http.CanonicalHeaderKey(s.Name)
+			if !httpguts.ValidHeaderFieldName(s.Name) {
+				errs = append(errs, fmt.Errorf("jwt: from header %q: not a header name", s.Name))
+			}
+		case inCookie:
+			if s.Name == "" || strings.ContainsAny(s.Name, " \t;=,\"") {
+				errs = append(errs, fmt.Errorf("jwt: from cookie %q: not a cookie name", s.Name))
+			}
+		default:
+			errs = append(errs, fmt.Errorf("jwt: from %q: must be header or cookie", s.In))
+		}
+		if seen[s] {
+			errs = append(errs, fmt.Errorf("jwt: from %s %s stands twice", s.In, s.Name))
+		}
+		seen[s] = true
+		h.From[i] = s
+	}
+	return errors.Join(errs...)
+}
+
+func (h *Handler) provisionForward() error {
+	var errs []error
+	names := make([]string, 0, len(h.Forward))
+	seen := make(map[string]bool)
+	for i, f := range h.Forward {
+		f.Header = http.CanonicalHeaderKey(f.Header)
+		h.Forward[i] = f
+		names = append(names, f.Header)
+		folded := canon.FoldHeader(f.Header)
+		switch {
+		case !httpguts.ValidHeaderFieldName(f.Header) || reserved[folded]:
+			errs = append(errs, fmt.Errorf("jwt: forward %q: not a header that can carry identity", f.Header))
+		case values[f.Value] == nil:
+			errs = append(errs, fmt.Errorf("jwt: forward %s %q: must be id, tenant, roles, session or issuer", f.Header, f.Value))
+		case seen[folded]:
+			errs = append(errs, fmt.Errorf("jwt: forward %s stands twice", f.Header))
+		}
+		seen[folded] = true
+	}
+	if h.ForwardToken != "" && h.ForwardToken != "on" && h.ForwardToken != "off" {
+		errs = append(errs, fmt.Errorf("jwt: forward_token %q: must be on or off", h.ForwardToken))
+	}
+	h.strip = canon.NewHeaderSet(names...)
+	return errors.Join(errs...)
+}
+
+// reserved are headers that mean something else on the way to the upstream.
+var reserved = map[string]bool{
+	"": true, "host": true, "connection": true, "content-length": true, "content-type": true,
+	"transfer-encoding": true, "te": true, "trailer": true, "upgrade": true, "cookie": true,
+	"authorization": true, "x-request-id": true,
+}
+
+func (h *Handler) provisionOrigins() error {
+	var errs []error
+	h.origins = make(map[string]bool)
+	for _, origin := range h.TrustedOrigins {
+		u, err := url.Parse(origin)
+		if err != nil || u.Host == "" || (u.Scheme != "https" && u.Scheme != "http") || u.Path != "" || u.RawQuery != "" || u.User != nil {
+			errs = append(errs, fmt.Errorf("jwt: trusted_origins %q: must be an origin such as https://app.example.com", origin))
+			continue
+		}
+		h.origins[strings.ToLower(origin)] = true
+	}
+	return errors.Join(errs...)
+}
+
+func parse(h httpcaddyfile.Helper) (caddyhttp.MiddlewareHandler, error) {
+	handler := new(Handler)
+	return handler, handler.UnmarshalCaddyfile(h.Dispenser)
+}
+
+// UnmarshalCaddyfile reads:
+//
+//	moat_jwt [<matcher>] <issuer>... {
+//		from header [<name>]
+//		from cookie <name>
+//		anonymous <role>
+//		forward <header> id|tenant|roles|session|issuer
+//		forward_token on|off
+//		trusted_origins <origin>...
+//		realm <name>
+//		insecure_forward_unverified
+//		insecure_shadow
+//	}
+func (h *Handler) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
+	d.Next()
+	h.Issuers = d.RemainingArgs()
+	if len(h.Issuers) == 0 {
+		return d.Errf("jwt: needs the name of at least one issuer")
+	}
+	return dispense.Words{
+		"from":                        {Parse: h.parseFrom, Repeats: true},
+		"anonymous":                   {Parse: dispense.String(&h.Anonymous)},
+		"forward":                     {Parse: h.parseForward, Repeats: true},
+		"forward_token":               {Parse: dispense.OneOf(&h.ForwardToken, "on", "off")},
+		"trusted_origins":             {Parse: dispense.Strings(&h.TrustedOrigins), Repeats: true},
+		"realm":                       {Parse: h.parseRealm},
+		"insecure_forward_unverified": {Parse: dispense.Flag(&h.InsecureForwardUnverified)},
+		"insecure_shadow":             {Parse: dispense.Flag(&h.InsecureShadow)},
+	}.Block(d, "jwt")
+}
+
+func (h *Handler) parseFrom(d *caddyfile.Dispenser) error {
+	args := d.RemainingArgs()
+	switch {
+	case len(args) == 1 && args[0] == inHeader, len(args) == 2 && args[0] == inHeader, len(args) == 2 && args[0] == inCookie:
+		s := Source{In: args[0]}
+		if len(args) == 2 {
+			s.Name = args[1]
+		}
+		h.From = append(h.From, s)
+		return nil
+	}
+	return d.Errf("from %q: must be `header`, `header NAME` or `cookie NAME`", strings.Join(args, " "))
+}
+
+func (h *Handler) parseForward(d *caddyfile.Dispenser) error {
+	args := d.RemainingArgs()
+	if len(args) != 2 {
+		return d.Errf("forward %q: needs a header and one of id, tenant, roles, session, issuer", strings.Join(args, " "))
+	}
+	h.Forward = append(h.Forward, Forward{Header: args[0], Value: args[1]})
+	return nil
+}
+
+func (h *Handler) parseRealm(d *caddyfile.Dispenser) error {
+	if err := dispense.String(&h.Realm)(d); err != nil {
+		return err
+	}
+	if strings.ContainsAny(h.Realm, "\"\\") || !httpguts.ValidHeaderFieldValue(h.Realm) {
+		return d.Errf("realm %q: must not contain quotes, backslashes or control characters", h.Realm)
+	}
+	return nil
+}
+
+var _ caddyfile.Unmarshaler = (*Handler)(nil)

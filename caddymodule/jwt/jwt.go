@@ -1,0 +1,247 @@
+// Package jwt is the moat_jwt handler: it finds the caller's token, has it
+// verified and says who the caller is.
+package jwt
+
+import (
+	"errors"
+	"net/http"
+
+	"github.com/caddyserver/caddy/v2"
+	"github.com/caddyserver/caddy/v2/caddyconfig/httpcaddyfile"
+	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
+
+	"github.com/moat-gateway/moat/caddymodule/internal/denial"
+	"github.com/moat-gateway/moat/caddymodule/internal/exchange"
+	"github.com/moat-gateway/moat/caddymodule/internal/telemetry"
+	"github.com/moat-gateway/moat/internal/canon"
+	"github.com/moat-gateway/moat/internal/identity"
+	"github.com/moat-gateway/moat/internal/token"
+)
+
+func init() {
+	caddy.RegisterModule(new(Handler))
+	httpcaddyfile.RegisterHandlerDirective("moat_jwt", parse)
+}
+
+// Handler verifies the caller's token: 401 for none where one is needed and for
+// every bad one, 400 for two tokens in one source, 403 for a cookie token on an
+// unsafe request from another origin, 503 while the issuer's keys are not
+// loaded. On a public route it refuses nothing: whoever it cannot verify is
+// anonymous.
+//
+// It sets {http.auth.user.id}, .tenant, .roles, .session and .claims.*. A token
+// that was not verified never goes upstream.
+type Handler struct {
+	// Issuers are the names of configured issuers whose tokens count. The first
+	// one's identifiers are those that owner= and tenant= compare with.
+	Issuers []string `json:"issuers,omitempty"`
+	// From lists where a token may be, in order; the first source that carries
+	// one decides. Default: the Authorization header.
+	From []Source `json:"from,omitempty"`
+	// Anonymous is the role of a caller without a token. Default: none, and a
+	// missing token is refused with 401 except on public routes.
+	Anonymous string `json:"anonymous,omitempty"`
+	// Forward lists the headers that tell the upstream who the caller is.
+	Forward []Forward `json:"forward,omitempty"`
+	// ForwardToken is "on" (default) or "off": off removes the verified token
+	// from the request to the upstream.
+	ForwardToken string `json:"forward_token,omitempty"`
+	// TrustedOrigins may send unsafe requests with a cookie token, beside the
+	// site's own origin. For example https://app.example.com.
+	TrustedOrigins []string `json:"trusted_origins,omitempty"`
+	// Realm is named in WWW-Authenticate. Default: moat.
+	Realm string `json:"realm,omitempty"`
+	// InsecureForwardUnverified leaves tokens that were not verified on the
+	// request to the upstream.
+	InsecureForwardUnverified bool `json:"insecure_forward_unverified,omitempty"`
+	// InsecureShadow records what would be refused and lets the caller pass as
+	// anonymous.
+	InsecureShadow bool `json:"insecure_shadow,omitempty"`
+
+	verifiers *token.Set
+	strip     *canon.HeaderSet
+	origins   map[string]bool
+	bearer    bool
+	cookies   []string
+}
+
+// Source is one place where a token may be.
+type Source struct {
+	// In is "header" or "cookie".
+	In string `json:"in"`
+	// Name of the header or cookie. Default for a header: Authorization, with
+	// the Bearer scheme.
+	Name string `json:"name,omitempty"`
+}
+
+// Forward is one identity header.
+type Forward struct {
+	// Header is the header's name.
+	Header string `json:"header"`
+	// Value is id, tenant, roles (joined with commas), session or issuer.
+	Value string `json:"value"`
+}
+
+// CaddyModule returns the module's registration.
+func (*Handler) CaddyModule() caddy.ModuleInfo {
+	return caddy.ModuleInfo{
+		ID:  "http.handlers.moat_jwt",
+		New: func() caddy.Module { return new(Handler) },
+	}
+}
+
+// ServeHTTP judges the token and goes on as whoever it names.
+func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyhttp.Handler) error {
+	ex := exchange.Ensure(w, r)
+	h.strip.StripFrom(r.Header)
+	if ex.Strip == nil || ex.Strip.Len() == 0 {
+		ex.Strip = h.strip
+	}
+	open := ex.Match.Public() || ex.Preflight
+	v := h.judge(r)
+	if v.clear {
+		clearCookie(w.Header(), v.source.Name)
+	}
+	if v.refused != nil {
+		telemetry.Tokens.WithLabelValues(v.issuer(), v.refused.Reason).Inc()
+		ex.AuthFailure = v.refused.Reason
+		if !open {
+			if refusal := h.refuse(w, r, v); refusal != nil {
+				return refusal
+			}
+		}
+	}
+	if v.caller == nil && v.refused == nil && h.Anonymous == "" && !open {
+		if refusal := h.missing(w, r); refusal != nil {
+			return refusal
+		}
+	}
+	r = h.identify(r, ex, v)
+	return next.ServeHTTP(w, r)
+}
+
+// refuse returns nil in shadow mode.
+func (h *Handler) refuse(w http.ResponseWriter, r *http.Request, v verdict) error {
+	if h.InsecureShadow {
+		exchange.From(r.Context()).Shadow(v.refused.Reason)
+		return nil
+	}
+	switch v.refused.Code.Status {
+	case http.StatusUnauthorized:
+		denial.Challenge(w.Header(), h.Realm, v.refused.Code)
+	case http.StatusServiceUnavailable:
+		denial.RetryAfter(w.Header(), 0)
+	}
+	return denial.Refuse(w, r, v.refused)
+}
+
+func (h *Handler) missing(w http.ResponseWriter, r *http.Request) error {
+	if h.InsecureShadow {
+		exchange.From(r.Context()).Shadow("jwt.missing")
+		return nil
+	}
+	denial.Challenge(w.Header(), h.Realm, denial.TokenMissing)
+	return denial.Refuse(w, r, &denial.Refusal{Code: denial.TokenMissing, Reason: "jwt.missing"})
+}
+
+// verdict is what became of the token, if there was one.
+type verdict struct {
+	source  Source
+	caller  *identity.Principal
+	fields  []exchange.Field
+	refused *denial.Refusal
+	// clear says that the cookie can never be good again and should go.
+	clear bool
+}
+
+func (v verdict) issuer() string {
+	if v.caller != nil {
+		return v.caller.Issuer
+	}
+	return ""
+}
+
+// judge finds the deciding token and verifies it.
+func (h *Handler) judge(r *http.Request) verdict {
+	for _, source := range h.From {
+		raw, count := source.find(r)
+		if count == 0 {
+			continue
+		}
+		v := verdict{source: source}
+		if count > 1 {
+			v.refused = &denial.Refusal{Code: denial.BadRequest, Reason: "jwt.two-tokens"}
+			return v
+		}
+		if source.In == inCookie && !h.sameOrigin(r) {
+			v.refused = &denial.Refusal{Code: denial.CrossOrigin, Reason: "jwt.cross-origin"}
+			return v
+		}
+		caller, err := h.verifiers.Verify(r.Context(), raw)
+		if err != nil {
+			return v.failed(err)
+		}
+		v.caller = caller
+		if v.fields, err = h.fields(caller); err != nil {
+			v.caller = nil
+			v.refused = &denial.Refusal{Code: denial.TokenInvalid, Reason: "jwt.unsafe-value"}
+			return v
+		}
+		telemetry.Tokens.WithLabelValues(caller.Issuer, "ok").Inc()
+		return v
+	}
+	return verdict{}
+}
+
+func (v verdict) failed(err error) verdict {
+	v.refused = &denial.Refusal{Code: denial.TokenInvalid, Reason: "jwt.invalid"}
+	var failure *token.Error
+	if !errors.As(err, &failure) {
+		return v
+	}
+	v.refused.Reason = failure.Reason
+	switch failure.Code {
+	case token.Expired:
+		v.refused.Code = denial.TokenExpired
+		v.clear = v.source.In == inCookie
+	case token.Unavailable:
+		v.refused.Code = denial.Unavailable
+	case token.Invalid:
+		// A token under an unknown key or of another issuer may belong to
+		// somebody else's application under the same name.
+		v.clear = v.source.In == inCookie && failure.Reason == "jwt.bad-signature"
+	}
+	return v
+}
+
+// identify puts the caller into the exchange, the context, the placeholders
+// and the upstream's headers, and takes every unverified token off.
+func (h *Handler) identify(r *http.Request, ex *exchange.Exchange, v verdict) *http.Request {
+	if v.caller == nil {
+		h.dropTokens(r, Source{})
+		ex.Caller = identity.Anonymous()
+		if h.Anonymous != "" {
+			ex.Caller = identity.Anonymous(h.Anonymous)
+		}
+		return r
+	}
+	keep := v.source
+	if h.ForwardToken == "off" {
+		keep = Source{}
+	}
+	h.dropTokens(r, keep)
+	ex.Caller, ex.Forward = v.caller, v.fields
+	ex.Auth = "bearer"
+	if v.source.In == inCookie {
+		ex.Auth = "cookie"
+	}
+	ex.SetForward(r.Header)
+	setPlaceholders(r, v.caller)
+	return r.WithContext(identity.With(r.Context(), v.caller))
+}
+
+// Interface guards.
+var (
+	_ caddy.Provisioner           = (*Handler)(nil)
+	_ caddyhttp.MiddlewareHandler = (*Handler)(nil)
+)

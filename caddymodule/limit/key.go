@@ -1,0 +1,137 @@
+package limit
+
+import (
+	"net"
+	"net/http"
+	"net/netip"
+	"strings"
+
+	"github.com/moat-gateway/moat/caddymodule/internal/exchange"
+	"github.com/moat-gateway/moat/internal/ratelimit"
+)
+
+// applies reports whether the limit applies to the request, to whom it is
+// charged and at which rate.
+func (l *Limit) applies(r *http.Request, ex *exchange.Exchange) (subject string, rate ratelimit.Rate, ok bool) {
+	if l.identity && !ex.Caller.Known() {
+		return "", rate, false
+	}
+	method, path := r.Method, ex.Target.Path
+	if !ex.Canonical {
+		path = r.URL.EscapedPath()
+	}
+	if len(l.on) > 0 && !l.matches(method, path) {
+		return "", rate, false
+	}
+	for _, prefix := range l.except {
+		if ex.Client.IsValid() && prefix.Contains(ex.Client) {
+			return "", rate, false
+		}
+	}
+	rate = l.rate
+	best := 0.0
+	for role, tier := range l.tiers {
+		if perSecond := float64(tier.N) / tier.Window.Seconds(); perSecond > best && holds(ex.Caller.Roles, role) {
+			rate, best = tier, perSecond
+		}
+	}
+	return l.subject(r, ex, path), rate, true
+}
+
+func (l *Limit) matches(method, path string) bool {
+	for _, on := range l.on {
+		if on.Match(method, path) {
+			return true
+		}
+	}
+	return false
+}
+
+func holds(roles []string, role string) bool {
+	for _, r := range roles {
+		if r == role {
+			return true
+		}
+	}
+	return false
+}
+
+// subject is whom the limit is charged to. A part that cannot be computed is
+// replaced by the address: it must never collapse into one shared bucket. Every
+// part carries its kind, so that a header value cannot pose as a user.
+func (l *Limit) subject(r *http.Request, ex *exchange.Exchange, path string) string {
+	if len(l.keys) == 1 {
+		return l.part(l.keys[0], r, ex, path)
+	}
+	var b strings.Builder
+	for i, k := range l.keys {
+		if i > 0 {
+			b.WriteByte(0)
+		}
+		b.WriteString(l.part(k, r, ex, path))
+	}
+	return b.String()
+}
+
+func (l *Limit) part(k key, r *http.Request, ex *exchange.Exchange, path string) string {
+	value := ""
+	switch k.kind {
+	case "all":
+		return "all"
+	case "path":
+		return "path:" + path
+	case "user":
+		value = qualified(ex, func() string { return ex.Caller.ID })
+	case "tenant":
+		value = qualified(ex, func() string { return ex.Caller.Tenant })
+	case "session":
+		value = qualified(ex, func() string { return ex.Caller.Session })
+	case "header":
+		value = strings.Join(r.Header[k.name], ",")
+	case "cookie":
+		if c, err := r.Cookie(k.name); err == nil {
+			value = c.Value
+		}
+	case "param":
+		for _, on := range l.on {
+			if v, ok := on.Param(path, k.name); ok {
+				value = v
+				break
+			}
+		}
+	}
+	if value == "" {
+		return "ip:" + address(ex, r)
+	}
+	return k.kind + ":" + value
+}
+
+// qualified puts the issuer before an identifier: two issuers may hand out the
+// same one.
+func qualified(ex *exchange.Exchange, value func() string) string {
+	if !ex.Caller.Known() {
+		return ""
+	}
+	v := value()
+	if v == "" {
+		return ""
+	}
+	return ex.Caller.Issuer + "\x00" + v
+}
+
+// address is the caller's address; of IPv6 the /64, which is what one
+// subscriber gets.
+func address(ex *exchange.Exchange, r *http.Request) string {
+	addr := ex.Client
+	if !addr.IsValid() {
+		host, _, err := net.SplitHostPort(r.RemoteAddr)
+		if err != nil {
+			return "local" // A Unix socket: the peer is on this machine.
+		}
+		return host
+	}
+	if addr.Is6() {
+		return netip.PrefixFrom(addr, 64).Masked().Addr().String() + "/64"
+	}
+	return addr.String()
+}

@@ -1,0 +1,221 @@
+// Package rbac is the moat_rbac handler: it looks the rule up and decides.
+package rbac
+
+import (
+	"net/http"
+	"strings"
+
+	"github.com/caddyserver/caddy/v2"
+	"github.com/caddyserver/caddy/v2/caddyconfig/httpcaddyfile"
+	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
+
+	"github.com/moat-gateway/moat/caddymodule/internal/denial"
+	"github.com/moat-gateway/moat/caddymodule/internal/exchange"
+	"github.com/moat-gateway/moat/caddymodule/internal/moatapp"
+	"github.com/moat-gateway/moat/caddymodule/internal/telemetry"
+	"github.com/moat-gateway/moat/internal/canon"
+	"github.com/moat-gateway/moat/internal/rbac"
+)
+
+func init() {
+	caddy.RegisterModule(new(Handler))
+	httpcaddyfile.RegisterHandlerDirective("moat_rbac", parse)
+}
+
+// The stages of a Handler. The rule is looked up before limits and tokens are
+// judged, because a public route must never refuse because of a token; the
+// decision falls after them, when the caller is known.
+const (
+	stageBoth   = ""
+	stageMatch  = "match"
+	stageDecide = "decide"
+)
+
+// Handler lets pass what a rule allows and refuses everything else: 401 when
+// nobody is known and a rule wants somebody, 403 otherwise. A request that no
+// rule matches is refused.
+type Handler struct {
+	// Stage is "match" (look the rule up only), "decide" (decide on the rule
+	// that an earlier handler looked up) or empty (both).
+	Stage string `json:"stage,omitempty"`
+	// Rules in any order; the most specific one that matches decides.
+	Rules []rbac.RuleConfig `json:"rules,omitempty"`
+	// Preflight is "refuse" (default) or "upstream": an OPTIONS request with
+	// Origin and Access-Control-Request-Method may pass without identity when a
+	// rule other than deny lists that method for that path.
+	Preflight string `json:"preflight,omitempty"`
+	// CaseInsensitive matches literal segments without regard to ASCII case. It
+	// must be set where the guard's is.
+	CaseInsensitive bool `json:"case_insensitive,omitempty"`
+	// Realm is named in WWW-Authenticate. Default: moat.
+	Realm string `json:"realm,omitempty"`
+	// InsecureShadow decides, counts and records, and refuses nothing.
+	InsecureShadow bool `json:"insecure_shadow,omitempty"`
+
+	policy *rbac.Policy
+	canon  *canon.Policy
+}
+
+// CaddyModule returns the module's registration.
+func (*Handler) CaddyModule() caddy.ModuleInfo {
+	return caddy.ModuleInfo{
+		ID:  "http.handlers.moat_rbac",
+		New: func() caddy.Module { return new(Handler) },
+	}
+}
+
+// Provision compiles the rules.
+func (h *Handler) Provision(ctx caddy.Context) error {
+	if h.Realm == "" {
+		h.Realm = "moat"
+	}
+	if h.InsecureShadow {
+		ctx.Logger().Warn("insecure_shadow: rules are recorded and refuse nothing")
+	}
+	if err := telemetry.Register(ctx); err != nil {
+		return err
+	}
+	if h.Stage == stageDecide {
+		return nil
+	}
+	source, err := moatapp.Load[rbac.Source](ctx)
+	if err != nil {
+		return err
+	}
+	h.policy, err = rbac.NewPolicy(rbac.PolicyConfig{
+		Rules:             h.Rules,
+		PreflightUpstream: h.Preflight == "upstream",
+		CaseInsensitive:   h.CaseInsensitive,
+	}, source.Roles())
+	if err != nil {
+		return err
+	}
+	h.canon, err = canon.New(canon.Config{CaseInsensitive: h.CaseInsensitive})
+	return err
+}
+
+// ServeHTTP runs the handler's stage.
+func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyhttp.Handler) error {
+	ex := exchange.Ensure(w, r)
+	if h.Stage != stageDecide {
+		if refusal := h.match(r, ex); refusal != nil {
+			return denial.Refuse(w, r, refusal)
+		}
+	}
+	if h.Stage == stageMatch {
+		return next.ServeHTTP(w, r)
+	}
+	if refusal := h.decide(w, r, ex); refusal != nil {
+		return denial.Refuse(w, r, refusal)
+	}
+	ex.HandOver()
+	defer ex.TakeBack()
+	return next.ServeHTTP(w, r)
+}
+
+func (h *Handler) match(r *http.Request, ex *exchange.Exchange) *denial.Refusal {
+	if !ex.Canonical {
+		// Composed without a guard: what is judged must still be what goes on.
+		target, err := h.canon.Target(r)
+		if err != nil {
+			return &denial.Refusal{Code: denial.BadRequest, Reason: "rbac.not-canonical"}
+		}
+		target.Apply(r)
+		ex.Target, ex.Canonical = target, true
+	}
+	ex.Policy = h.policy
+	ex.Match = h.policy.Lookup(ex.Target.Method, ex.Target.Path)
+	ex.LookedUp = true
+	if h.ambiguous(ex) {
+		return &denial.Refusal{Code: denial.BadRequest, Reason: "rbac.path-parameter"}
+	}
+	rule := ex.Match.Rule()
+	if ex.SlashNeedsRule && (rule == nil || !rule.EncodedSlash) && strings.Contains(ex.Target.Path, "%2F") {
+		return &denial.Refusal{Code: denial.BadRequest, Reason: "canon.encoded-slash"}
+	}
+	if rule != nil && rule.Trailers && ex.Trailer != nil {
+		r.Trailer = ex.Trailer
+	}
+	if method := r.Header.Get("Access-Control-Request-Method"); r.Method == http.MethodOptions &&
+		method != "" && r.Header.Get("Origin") != "" {
+		ex.Preflight = h.policy.Preflight(ex.Target.Path, method)
+	}
+	return nil
+}
+
+// ambiguous reports whether another rule would decide had the path no path
+// parameters. Servlet containers cut `;x` off a segment before they look for a
+// servlet, so `/internal;x/y` is `/internal/y` to them; here it is another
+// path. Where both readings fall under one rule, the parameters do no harm.
+func (h *Handler) ambiguous(ex *exchange.Exchange) bool {
+	path := ex.Target.Path
+	if !strings.Contains(path, ";") && !strings.Contains(path, "%3B") {
+		return false
+	}
+	bare := h.policy.Lookup(ex.Target.Method, withoutParameters(path))
+	return bare.Rule() != ex.Match.Rule()
+}
+
+// withoutParameters cuts every segment at its first semicolon.
+func withoutParameters(path string) string {
+	segments := strings.Split(strings.ReplaceAll(path, "%3B", ";"), "/")
+	for i, segment := range segments {
+		segments[i], _, _ = strings.Cut(segment, ";")
+	}
+	return strings.Join(segments, "/")
+}
+
+func (h *Handler) decide(w http.ResponseWriter, r *http.Request, ex *exchange.Exchange) *denial.Refusal {
+	if !ex.LookedUp {
+		return &denial.Refusal{Code: denial.Forbidden, Reason: "rbac.no-lookup"}
+	}
+	d := ex.Policy.Decide(ex.Match, ex.Caller)
+	if ex.Preflight && !d.Allowed() {
+		d = rbac.Decision{Effect: rbac.Allow, Reason: "rbac.preflight"}
+	}
+	ex.Decision = d
+	telemetry.Rules.WithLabelValues(verdict(d, h.InsecureShadow), d.Reason).Inc()
+	switch {
+	case d.Shadowed:
+		ex.Shadow(d.Reason)
+	case !d.Allowed() && h.InsecureShadow:
+		ex.Shadow(d.Reason)
+	case !d.Allowed():
+		return h.refusal(w, ex, d)
+	}
+	if ex.TrailDown != nil {
+		denial.RetryAfter(w.Header(), 0)
+		return &denial.Refusal{Code: denial.Unavailable, Reason: "audit.unavailable"}
+	}
+	ex.Decided = true
+	ex.Method, ex.Path, ex.Host = r.Method, r.URL.EscapedPath(), r.Host
+	return nil
+}
+
+func (h *Handler) refusal(w http.ResponseWriter, ex *exchange.Exchange, d rbac.Decision) *denial.Refusal {
+	if d.Anonymous && !ex.Caller.Known() {
+		denial.Challenge(w.Header(), h.Realm, denial.TokenMissing)
+		return &denial.Refusal{Code: denial.TokenMissing, Reason: d.Reason}
+	}
+	if ex.Auth == "bearer" {
+		denial.Challenge(w.Header(), h.Realm, denial.Forbidden)
+	}
+	return &denial.Refusal{Code: denial.Forbidden, Reason: d.Reason}
+}
+
+func verdict(d rbac.Decision, shadow bool) string {
+	switch {
+	case d.Shadowed, !d.Allowed() && shadow:
+		return "shadow_deny"
+	case d.Allowed():
+		return "allow"
+	default:
+		return "deny"
+	}
+}
+
+// Interface guards.
+var (
+	_ caddy.Provisioner           = (*Handler)(nil)
+	_ caddyhttp.MiddlewareHandler = (*Handler)(nil)
+)
