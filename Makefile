@@ -56,7 +56,7 @@ bench:
 
 # What the system itself has to provide for the tests.
 system:
-	@./scripts/system redis-server postgresql
+	@./scripts/system redis-server postgresql curl
 
 # Prints the command line that builds this gateway with plugins of your own.
 xcaddy:

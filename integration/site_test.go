@@ -121,7 +121,9 @@ type site struct {
 	Issuer *issuer
 	Spy    *spy
 	Addr   string // 127.0.0.1:PORT
-	web    *client
+	// provider is the iss of tokens, where it is not issuerURL.
+	provider string
+	web      *client
 }
 
 // startSite fills in what the configuration leaves open: a spy as the upstream,

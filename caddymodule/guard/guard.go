@@ -38,6 +38,10 @@ type Handler struct {
 	// CaseInsensitive matches paths without regard to ASCII case, for upstreams
 	// that do so themselves.
 	CaseInsensitive bool `json:"case_insensitive,omitempty"`
+	// RefuseParameters refuses a semicolon in a path, for upstreams that cut off
+	// what follows it. Default: it passes where it makes no difference to the
+	// rules.
+	RefuseParameters bool `json:"refuse_parameters,omitempty"`
 	// MaxBody is the largest request body in bytes. A larger one is refused
 	// with 413: before the upstream sees a byte when its length is declared.
 	// Default: no limit.
@@ -96,6 +100,7 @@ func (h *Handler) Provision(ctx caddy.Context) error {
 		Methods:            h.Methods,
 		AllowEncodedSlash:  h.InsecureAllowEncodedSlash || h.EncodedSlash,
 		AllowEmptySegments: h.InsecureAllowEmptySegments,
+		RefuseParameters:   h.RefuseParameters,
 		CaseInsensitive:    h.CaseInsensitive,
 		MaxPath:            h.MaxPath,
 		MaxQuery:           h.MaxQuery,
@@ -260,6 +265,7 @@ func parse(h httpcaddyfile.Helper) (caddyhttp.MiddlewareHandler, error) {
 //		methods <method>...
 //		identity <header>...
 //		case_insensitive
+//		refuse_parameters
 //		encoded_slash
 //		max_body <size>
 //		max_path <bytes>
@@ -276,6 +282,7 @@ func (h *Handler) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
 	return dispense.Words{
 		"methods":                       {Parse: dispense.Strings(&h.Methods)},
 		"identity":                      {Parse: dispense.Strings(&h.Identity)},
+		"refuse_parameters":             {Parse: dispense.Flag(&h.RefuseParameters)},
 		"case_insensitive":              {Parse: dispense.Flag(&h.CaseInsensitive)},
 		"encoded_slash":                 {Parse: dispense.Flag(&h.EncodedSlash)},
 		"max_body":                      {Parse: dispense.Size(&h.MaxBody)},

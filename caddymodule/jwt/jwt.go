@@ -103,7 +103,7 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyht
 		clearCookie(w.Header(), v.source.Name)
 	}
 	if v.refused != nil {
-		telemetry.Tokens.WithLabelValues(v.issuer(), v.refused.Reason).Inc()
+		telemetry.Tokens.WithLabelValues(v.issuer, v.refused.Reason).Inc()
 		ex.AuthFailure = v.refused.Reason
 		if !open {
 			if refusal := h.refuse(w, r, v); refusal != nil {
@@ -150,15 +150,10 @@ type verdict struct {
 	caller  *identity.Principal
 	fields  []exchange.Field
 	refused *denial.Refusal
+	// issuer is the configured issuer whose rules judged; empty when none did.
+	issuer string
 	// clear says that the cookie can never be good again and should go.
 	clear bool
-}
-
-func (v verdict) issuer() string {
-	if v.caller != nil {
-		return v.caller.Issuer
-	}
-	return ""
 }
 
 // judge finds the deciding token and verifies it.
@@ -199,7 +194,7 @@ func (v verdict) failed(err error) verdict {
 	if !errors.As(err, &failure) {
 		return v
 	}
-	v.refused.Reason = failure.Reason
+	v.refused.Reason, v.issuer = failure.Reason, failure.Issuer
 	switch failure.Code {
 	case token.Expired:
 		v.refused.Code = denial.TokenExpired

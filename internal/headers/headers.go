@@ -55,7 +55,13 @@ func (p *Policy) Apply(h http.Header, c Conn) {
 		block[i] = v
 		// The capacity ends here, so that an Add moves the slice away
 		// instead of writing into the next header's value.
-		h[r.name] = block[i : i+1 : i+1]
+		end := i + 1
+		if end < len(p.rules) && p.rules[end].mode == fill {
+			// No header has this value yet; reveal finds it here.
+			block[end] = p.rules[end].value
+			end++
+		}
+		h[r.name] = block[i : i+1 : end]
 	}
 }
 
@@ -93,6 +99,7 @@ func (p *Policy) Settle(h http.Header, status int, c Conn) {
 		case chosen != nil && len(values) == 1: // it stands there already
 		case chosen != nil:
 			h[r.name] = chosen
+		case r.mode == fill && p.reveal(h, i, want): // Apply had it ready
 		case want != "":
 			if block == nil {
 				block = make([]string, len(p.rules)-i)
@@ -104,6 +111,21 @@ func (p *Policy) Settle(h http.Header, status int, c Conn) {
 			delete(h, r.name)
 		}
 	}
+}
+
+// reveal sets header i to the value that Apply has put behind the value of the
+// header before it, so that filling in costs no second allocation, and reports
+// whether it was there. It only reads what is behind: a slice that is not
+// Apply's has something else there, or nothing.
+func (p *Policy) reveal(h http.Header, i int, want string) bool {
+	before := p.rules[i-1].name
+	values := h[before] // settled already, so it is one value or absent
+	if cap(values) < 2 || values[:2][1] != want {
+		return false
+	}
+	h[before] = values[:1:1]
+	h[p.rules[i].name] = values[1:2:2]
+	return true
 }
 
 // Changes names the headers that Settle would change in h, sorted, and leaves

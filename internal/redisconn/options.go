@@ -250,6 +250,9 @@ func address(host, port string) (string, error) {
 	if err != nil || u.Hostname() == "" || u.Path != "" || u.User != nil || strings.ContainsAny(host, " \\%") {
 		return "", errors.New("must be host or host:port")
 	}
+	if strings.Contains(u.Hostname(), ":") && host[0] != '[' {
+		return "", errors.New("must have an IPv6 address in brackets")
+	}
 	if u.Port() != "" {
 		port = u.Port()
 	}

@@ -46,6 +46,7 @@ func TestURLsThatDoNot(t *testing.T) {
 		"", "localhost", "localhost:6379", "redis:", "redis:/", "redis://", "redis:///", "redis:///0",
 		"http://h", "redis+unix://h", "://h", "redis//h",
 		"redis://h:0", "redis://h:65536", "redis://h:x", "redis://h:-1", "redis://:6379", "redis://h h", "redis://h%2f",
+		"redis://::1", "redis://0:0:1", "redis://[::1", "redis://[::1]x", "redis://[fe80::1%25eth0]",
 		"redis://a,b", "redis://h/x", "redis://h/-1", "redis://h/+1", "redis://h/1/2", "redis://h/1048577", "redis://h/ 1",
 		"redis://h?db=1", "redis://h?", "redis://h#f", "redis://h/0#", "redis://h/0?read_timeout=1h",
 		"redis://user@h", "redis://a:b@c@h:x", "redis://us er:p@h", "redis://u:%zz@h",

@@ -108,8 +108,8 @@ func readTail(path string, size int64) (tail, error) {
 			break
 		}
 		start := bytes.LastIndexByte(buf[:whole], '\n') + 1
-		if h, err := parseHead(buf[start:whole]); err == nil && (start > 0 || from == 0) {
-			line := buf[start:whole]
+		line := buf[start:whole]
+		if h, err := parseHead(line); err == nil {
 			return tail{chain: chain{seq: h.Seq, last: lineHash(line)}, lines: 1, torn: buf[whole+1:]}, nil
 		}
 		end = whole

@@ -84,6 +84,12 @@ func TestMaxSizeRemovesTheOldestFirst(t *testing.T) {
 			t.Errorf("removal %+v", l)
 		}
 	}
+	// The records explain what the journal removed, and nothing more.
+	list := segments(t, dir)
+	if err := os.Remove(list[0]); err != nil {
+		t.Fatal(err)
+	}
+	wantFault(t, dir, filepath.Base(list[1]), 1)
 }
 
 func TestARemovalIsOnDiskBeforeTheSegmentGoes(t *testing.T) {

@@ -335,6 +335,27 @@ func TestGroupCommitSharesOneFsync(t *testing.T) {
 	})
 }
 
+func TestAFullSegmentIsOnDiskBeforeItIsLeft(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var d disk
+		cfg := config(t.TempDir())
+		cfg.Segment = 128 << 10
+		j, err := journal.OpenWith(cfg, &d)
+		if err != nil {
+			t.Fatal(err)
+		}
+		before := d.count()
+		for j.Stats().Segments < 2 {
+			mustRecord(t, j, event(audit.Security, "e"))
+		}
+		// One for the full segment, one for the first line of the next.
+		if n := d.count() - before; n != 2 {
+			t.Errorf("%d syncs", n)
+		}
+		mustClose(t, j)
+	})
+}
+
 func TestABrokenWriteIsCutOffAndTriedInANewSegment(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		dir := t.TempDir()
@@ -388,6 +409,7 @@ func TestWholeLinesOfABrokenWriteStayAsReadersSawThem(t *testing.T) {
 			}
 			// The write of two lines that follows the hanging one stops in the
 			// middle of the second.
+			before := d.count()
 			room := size("in hand") + size("e0")*3/2
 			d.set(func(d *disk) {
 				close(d.hang)
@@ -396,6 +418,10 @@ func TestWholeLinesOfABrokenWriteStayAsReadersSawThem(t *testing.T) {
 			synctest.Wait()
 			if l := last(trail(t, dir)); l.ID != "e0" {
 				t.Errorf("fsync always %v: the trail ends with %+v", always, l)
+			}
+			// One sync for each of the two answers.
+			if n := d.count() - before; always && n != 2 {
+				t.Errorf("%d syncs", n)
 			}
 			d.set(func(d *disk) { d.limited = false })
 			wg.Wait()

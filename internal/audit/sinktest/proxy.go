@@ -66,6 +66,13 @@ func (p *Proxy) now() Fault {
 	return p.fault
 }
 
+// Connections returns how many connections to either side are open.
+func (p *Proxy) Connections() int {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return len(p.conns)
+}
+
 func (p *Proxy) stop() {
 	p.mu.Lock()
 	p.closed = true

@@ -117,7 +117,7 @@ func inspect(client redis.UniversalClient) (cluster bool, err error) {
 		if c == nil {
 			break
 		}
-		if o := c.Options(); !o.ContextTimeoutEnabled || o.MaxRetries > 0  {
+		if o := c.Options(); !o.ContextTimeoutEnabled || o.MaxRetries > 0 || o.ReadOnly {
 			return true, errors.New("ratelimit: redis cluster client: must heed deadlines, not retry and ask masters")
 		}
 		return true, nil

@@ -321,13 +321,18 @@ func TestClusterGivesBackWhenALaterSubjectFails(t *testing.T) {
 	if results, err := s.Take(ctx, reqs, nil); err == nil {
 		t.Fatalf("results %v, want an error", results)
 	}
-	if err := s.Give(ctx, reqs); err == nil {
-		t.Error("give: no error")
-	}
 	for _, r := range take(t, s, append(one("a", "x", perMinute, 0), one("c", "z", perMinute, 0)...)) {
 		if r.Remaining != 6 {
 			t.Errorf("%+v, want 6 left", r)
 		}
+	}
+	// Giving goes on after a failure, and tells of it.
+	take(t, s, one("c", "z", perMinute, 1))
+	if err := s.Give(ctx, reqs); err == nil {
+		t.Error("give: no error")
+	}
+	if r := take(t, s, one("c", "z", perMinute, 0))[0]; r.Remaining != 6 {
+		t.Errorf("%+v, want 6 left", r)
 	}
 }
 
@@ -388,6 +393,12 @@ func TestConfigReportsEveryMistake(t *testing.T) {
 	defer func() { _ = slow.Close() }()
 	slowCluster := redis.NewClusterClient(&redis.ClusterOptions{Addrs: []string{"127.0.0.1:1"}})
 	defer func() { _ = slowCluster.Close() }()
+	retrying := redis.NewClient(&redis.Options{ContextTimeoutEnabled: true})
+	defer func() { _ = retrying.Close() }()
+	retryingCluster := redis.NewClusterClient(&redis.ClusterOptions{ContextTimeoutEnabled: true, MaxRetries: 1})
+	defer func() { _ = retryingCluster.Close() }()
+	replicas := redis.NewClusterClient(&redis.ClusterOptions{ContextTimeoutEnabled: true, ReadOnly: true})
+	defer func() { _ = replicas.Close() }()
 	ring := redis.NewRing(&redis.RingOptions{})
 	defer func() { _ = ring.Close() }()
 	good := newClient(t, server.URL(), 0)
@@ -403,6 +414,9 @@ func TestConfigReportsEveryMistake(t *testing.T) {
 		{"ring", ring, redisstore.Config{}, []string{"*redis.Ring"}},
 		{"client with defaults", slow, redisstore.Config{}, []string{"must heed deadlines"}},
 		{"cluster with defaults", slowCluster, redisstore.Config{}, []string{"must heed deadlines"}},
+		{"client that retries", retrying, redisstore.Config{}, []string{"not retry"}},
+		{"cluster that retries", retryingCluster, redisstore.Config{}, []string{"not retry"}},
+		{"cluster of replicas", replicas, redisstore.Config{}, []string{"ask masters"}},
 		{"braces", good, redisstore.Config{Prefix: "rl:{x}"}, []string{"prefix"}},
 		{"long prefix", good, redisstore.Config{Prefix: strings.Repeat("p", 129)}, []string{"prefix"}},
 		{"negative timeout", good, redisstore.Config{Timeout: -1}, []string{"timeout"}},

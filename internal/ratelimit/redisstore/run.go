@@ -17,9 +17,7 @@ func (s *Store) run(ctx context.Context, op string, reqs []ratelimit.Request) (t
 	args = append(args, op, s.clock())
 	for i := range reqs {
 		rate := reqs[i].Rate
-		// A cost above the capacity never fits; cut, its product stays exact.
-		cost := min(reqs[i].Cost, rate.Capacity()+1)
-		args = append(args, rate.UnitMicros(), rate.SpanMicros(), cost)
+		args = append(args, rate.UnitMicros(), rate.SpanMicros(), reqs[i].Cost)
 	}
 	reply, err := s.script.Run(ctx, s.client, s.keys(reqs), args...).Int64Slice()
 	if err != nil {

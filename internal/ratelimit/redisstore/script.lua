@@ -6,7 +6,8 @@
 -- ARGV     then for each key: microseconds per unit, microseconds to fill, units
 --
 -- A bucket is "A:S": its arrival time and the microseconds it took to fill when
--- it was written. Every number stays below 2^53, which Lua holds exactly.
+-- it was written. Every number that is stored or returned stays below 2^53, which
+-- Lua holds exactly. A cost times its unit may not; such a cost never fits.
 --
 -- Returns 1 when units were taken (or given), else 0; then for each key by how
 -- many microseconds its arrival time lay ahead of now before.

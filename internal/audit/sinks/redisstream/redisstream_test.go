@@ -221,28 +221,55 @@ func TestAnotherWriterOnTheStreamCostsARetryAndNoLine(t *testing.T) {
 	}
 }
 
-func TestAFullRedisIsAFailureAndLeavesNoHole(t *testing.T) {
-	prefix := key()
+// memory limits what the server may use, until the test ends.
+func memory(t *testing.T, admin *redis.Client, value int64) {
+	t.Helper()
+	if err := admin.ConfigSet(context.Background(), "maxmemory", fmt.Sprint(value)).Err(); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func TestADeliveryIsTakenWholeOrNotAtAll(t *testing.T) {
+	prefix, admin := key(), connect(t, server.Socket, nil)
+	t.Cleanup(func() { memory(t, admin, 0) })
 	s := open(t, prefix)
-	deliver(t, s, sinktest.Lines(1, 1)...)
-	admin := connect(t, server.Socket, nil)
-	limit := func(value string) {
-		t.Helper()
-		if err := admin.ConfigSet(context.Background(), "maxmemory", value).Err(); err != nil {
+	deliver(t, s, sinktest.Line(1, 0))
+	var lines []follow.Line
+	for seq := range uint64(8) {
+		lines = append(lines, sinktest.Line(seq+2, 64<<10))
+	}
+	for _, room := range []int64{-1 << 20, 64 << 10, 256 << 10, 512 << 10} {
+		info, err := admin.InfoMap(t.Context(), "memory").Result()
+		if err != nil {
 			t.Fatal(err)
 		}
+		var used int64
+		if _, err := fmt.Sscan(info["Memory"]["used_memory"], &used); err != nil {
+			t.Fatal(err)
+		}
+		memory(t, admin, used+room)
+		err = s.Deliver(t.Context(), lines)
+		memory(t, admin, 0)
+		if err == nil || !strings.Contains(err.Error(), "OOM") {
+			t.Errorf("with room for %d: Deliver = %v", room, err)
+		}
+		if _, ids := held(t, prefix+":gw-test"); len(ids) != 1 {
+			t.Fatalf("with room for %d: ids = %q", room, ids)
+		}
 	}
-	limit("1")
-	t.Cleanup(func() { limit("0") })
-	err := s.Deliver(t.Context(), sinktest.Lines(2, 20))
-	if err == nil || !strings.Contains(err.Error(), "OOM") {
-		t.Errorf("Deliver = %v", err)
-	}
-	limit("0")
-	deliver(t, s, sinktest.Lines(2, 20)...)
-	if _, ids := held(t, prefix+":gw-test"); len(ids) != 20 {
+	deliver(t, s, lines...)
+	if _, ids := held(t, prefix+":gw-test"); len(ids) != 9 {
 		t.Errorf("ids = %q", ids)
 	}
+}
+
+func TestADeliveryHasItsOwnBudgetAndNotTheClients(t *testing.T) {
+	s := open(t, key()) // by a client that waits for 20 ms
+	deliver(t, s, sinktest.Line(1, 0))
+	if err := connect(t, server.Socket, nil).ClientPause(t.Context(), 200*time.Millisecond).Err(); err != nil {
+		t.Fatal(err)
+	}
+	deliver(t, s, sinktest.Line(2, 0))
 }
 
 func TestAKeyOfAnotherKindIsAFailure(t *testing.T) {

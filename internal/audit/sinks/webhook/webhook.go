@@ -20,7 +20,6 @@ import (
 	"fmt"
 	"io"
 	"net/http"
-	"net/url"
 	"strconv"
 	"sync"
 	"time"
@@ -116,7 +115,7 @@ func (s *Sink) Deliver(ctx context.Context, lines []follow.Line) error {
 	if err != nil {
 		// The connection may be the reason, and HTTP/2 would use it again.
 		s.client.CloseIdleConnections()
-		return fmt.Errorf("webhook: %w", withoutURL(err))
+		return fmt.Errorf("webhook: %w", clean(err))
 	}
 	return s.judge(answer, len(lines))
 }
@@ -225,12 +224,9 @@ func (s *Sink) sign(id, stamp string, body []byte) string {
 	return string(out)
 }
 
-// withoutURL takes the URL out of an error: its query may hold a token. An
-// answer that was not understood is not repeated either.
-func withoutURL(err error) error {
-	if e, ok := errors.AsType[*url.Error](err); ok {
-		err = e.Err
-	}
+// clean reduces an error to what an operator needs. It may name the URL, whose
+// query may hold a token, or what a server sent: neither is repeated.
+func clean(err error) error {
 	for _, known := range []error{context.DeadlineExceeded, context.Canceled} {
 		if errors.Is(err, known) {
 			return known
