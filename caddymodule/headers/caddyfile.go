@@ -54,7 +54,7 @@ func (h *Handler) parseSet(d *caddyfile.Dispenser) error {
 	if len(args) != 2 {
 		return d.Errf("set: needs a header and one value (quote a value with spaces)")
 	}
-	h.Set = append(h.Set, headers.Field{Name: args[0], Value: args[1]})
+	h.Set = append(h.Set, headers.Field{Name: args[0], Value: args[1], Place: dispense.Place(d)})
 	return nil
 }
 

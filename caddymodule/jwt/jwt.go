@@ -61,8 +61,6 @@ type Handler struct {
 	verifiers *token.Set
 	strip     *canon.HeaderSet
 	origins   map[string]bool
-	bearer    bool
-	cookies   []string
 }
 
 // Source is one place where a token may be.

@@ -118,7 +118,7 @@ func TestServerThatNeverAnswersCostsTheTimeout(t *testing.T) {
 			start := time.Now()
 			err := client.Ping(ctx).Err()
 			cancel()
-			if took := time.Since(start); err == nil || took > 500*time.Millisecond {
+			if took := time.Since(start); err == nil || took > 2*time.Second {
 				t.Errorf("%s: error %v after %s", url, err, took)
 			}
 		}

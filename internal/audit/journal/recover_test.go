@@ -183,7 +183,7 @@ func TestRecoveryAtAnyCutLosesNothingBeforeIt(t *testing.T) {
 		t.Fatal(err)
 	}
 	firstLine := bytes.IndexByte(content, '\n') + 1
-	random := rand.New(rand.NewPCG(1, 2))
+	random := rand.New(rand.NewPCG(1, 2)) // #nosec G404 -- the same cuts every time
 	cuts := []int{0, 1, firstLine - 1, firstLine, firstLine + 1, len(content) - 1, len(content)}
 	for range 30 {
 		cuts = append(cuts, random.IntN(len(content)))
@@ -281,7 +281,7 @@ func TestKillLosesNoAcknowledgedEvent(t *testing.T) {
 // and returns all it acknowledged.
 func killAfter(t *testing.T, dir string, n int) []string {
 	t.Helper()
-	cmd := exec.Command(os.Args[0])
+	cmd := exec.Command(os.Args[0]) // #nosec G204 -- this test itself
 	cmd.Env = append(os.Environ(), crashDir+"="+dir)
 	out, err := cmd.StdoutPipe()
 	if err != nil {

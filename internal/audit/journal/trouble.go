@@ -85,11 +85,11 @@ func (w *writer) writeFailed(n int, err error) error {
 		whole++
 	}
 	w.torn = true
-	unsafe := w.keep(c, size, whole)
-	if w.file != nil && unsafe == nil && !noSpace(err) {
+	keepErr := w.keep(c, size, whole)
+	if w.file != nil && keepErr == nil && !noSpace(err) {
 		w.seal("write-failed")
 	}
-	return errors.Join(err, unsafe)
+	return errors.Join(err, keepErr)
 }
 
 // keep settles the first whole entries, whose lines are in the trail, and cuts

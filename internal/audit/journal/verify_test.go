@@ -178,6 +178,40 @@ func TestASegmentMustBeginWithItsEvent(t *testing.T) {
 	wantFault(t, dir, "000000000004.jsonl", 1)
 }
 
+func TestTheOnlyLineOfATrailCarriesZeros(t *testing.T) {
+	dir := t.TempDir()
+	mustClose(t, mustOpen(t, config(dir)))
+	edit(t, segments(t, dir)[0], func(l [][]byte) [][]byte { l[0] = flip(l[0], `"prev":"`); return l })
+	wantFault(t, dir, "000000000001.jsonl", 1)
+}
+
+func TestOnlyAnEventIsALineOfATrail(t *testing.T) {
+	zeros := strings.Repeat("0", 64)
+	good := `{"seq":7,"prev":"` + zeros + `","action":"a","details":{"lastSeq":"free"}}`
+	if !journal.ParseHead([]byte(good)) {
+		t.Error("refused a good one")
+	}
+	for name, line := range map[string]string{
+		"nothing":             "",
+		"no JSON":             good[1:],
+		"an array":            "[" + good + "]",
+		"two objects":         good + good,
+		"no number":           `{"prev":"` + zeros + `"}`,
+		"number zero":         strings.Replace(good, `"seq":7`, `"seq":0`, 1),
+		"a negative number":   strings.Replace(good, `"seq":7`, `"seq":-7`, 1),
+		"a number in a text":  strings.Replace(good, `"seq":7`, `"seq":"7"`, 1),
+		"a number too large":  strings.Replace(good, `"seq":7`, `"seq":4611686018427387905`, 1),
+		"a short prev":        strings.Replace(good, "00", "", 1),
+		"no prev":             `{"seq":7}`,
+		"longer than any":     strings.Replace(good, `"a"`, `"`+strings.Repeat("a", audit.MaxLine)+`"`, 1),
+		"a segment's details": strings.Replace(good, `"a"`, `"audit.segment"`, 1),
+	} {
+		if journal.ParseHead([]byte(line)) {
+			t.Errorf("%s: accepted", name)
+		}
+	}
+}
+
 func TestOtherFilesAreNoPartOfATrail(t *testing.T) {
 	dir := twoStarts(t)
 	for _, name := range []string{"HEAD", "1.jsonl", "000000000000.jsonl", "00000000000x.jsonl", "000000000001.jsonl.gz", "0000000000001.jsonl"} {

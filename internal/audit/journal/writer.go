@@ -122,7 +122,7 @@ func (w *writer) gather() bool {
 		w.take(en)
 	case <-w.flush.C:
 		w.flushes = false
-		w.sync()
+		_ = w.sync() // It keeps the error, for Err and for the next segment.
 	case <-w.tick.C:
 		w.removeOld()
 	}

@@ -173,7 +173,15 @@ func (s *Server) ping() error {
 
 // Pause stops the process without closing its connections, as a machine that
 // swaps or a network that drops packets would.
-func (s *Server) Pause() { s.signal(syscall.SIGSTOP) }
+// It returns when the process has stopped.
+func (s *Server) Pause() {
+	s.tb.Helper()
+	s.signal(syscall.SIGSTOP)
+	var status syscall.WaitStatus
+	if _, err := syscall.Wait4(s.cmd.Process.Pid, &status, syscall.WUNTRACED, nil); err != nil || !status.Stopped() {
+		s.tb.Fatalf("redis-server did not stop: status %d, error %v", status, err)
+	}
+}
 
 // Resume undoes Pause.
 func (s *Server) Resume() { s.signal(syscall.SIGCONT) }
