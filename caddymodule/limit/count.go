@@ -4,6 +4,7 @@ import (
 	"context"
 	"net/http"
 	"slices"
+	"time"
 
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
 
@@ -18,10 +19,13 @@ type reservation struct {
 	limit   *Limit
 	store   ratelimit.Store
 	request ratelimit.Request
+	at      time.Time
 }
 
 func giveBack(reserved []reservation) {
 	for _, u := range reserved {
+		// A unit that has meanwhile come back by itself must not come back twice.
+		u.request.Age = time.Since(u.at)
 		// Failing keeps the unit taken: too strict for a while, never too lax.
 		_ = u.store.Give(context.Background(), []ratelimit.Request{u.request})
 	}

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"slices"
 	"sync"
 	"time"
 
@@ -80,7 +81,15 @@ func (h *Handler) Provision(ctx caddy.Context) error {
 		}
 		names[l.Name]++
 		l.bucket = fmt.Sprintf("%s/%s#%d", h.Site, l.Name, names[l.Name])
-		key := fmt.Sprintf("%s/%d/%s", l.OnError, l.Instances, l.Mode)
+		if len(l.bucket) > ratelimit.MaxName {
+			errs = append(errs, fmt.Errorf("limit %q: name and site have %d bytes together; at most %d are allowed", l.Name, len(l.bucket), ratelimit.MaxName))
+		}
+		key := fmt.Sprintf("%s/%d", l.OnError, l.Instances)
+		if l.Mode == modeShadow {
+			// On its own: a limit that refuses keeps all of its call from being
+			// charged, and a shadow must not touch what the others count.
+			key = l.bucket
+		}
 		if groups[key] == nil {
 			store, err := source.Limiter(l.OnError, l.Instances)
 			if err != nil {
@@ -98,6 +107,11 @@ func (h *Handler) Provision(ctx caddy.Context) error {
 			ctx.Logger().Warn("limit " + l.Name + ": on_error open: nothing is limited while the store is away")
 		}
 	}
+	for _, g := range h.groups {
+		if len(g.limits) > ratelimit.MaxRequests {
+			errs = append(errs, fmt.Errorf("limit: %d limits are charged together; at most %d are allowed", len(g.limits), ratelimit.MaxRequests))
+		}
+	}
 	return errors.Join(append(errs, telemetry.Register(ctx))...)
 }
 
@@ -111,19 +125,21 @@ type charge struct {
 // ServeHTTP charges and goes on, or refuses.
 func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyhttp.Handler) error {
 	ex := exchange.Ensure(w, r)
-	var reserved []reservation
+	var taken []reservation
 	for _, g := range h.groups {
 		units, refusal := h.charge(w, r, ex, g)
-		reserved = append(reserved, units...)
 		if refusal != nil {
-			giveBack(reserved)
+			// What an earlier group took goes back: all limits or none.
+			giveBack(taken)
 			return denial.Refuse(w, r, refusal)
 		}
+		taken = append(taken, units...)
 	}
-	if len(reserved) == 0 {
+	counted := slices.DeleteFunc(taken, func(u reservation) bool { return len(u.limit.Count) == 0 })
+	if len(counted) == 0 {
 		return next.ServeHTTP(w, r)
 	}
-	return settle(w, r, next, reserved)
+	return settle(w, r, next, counted)
 }
 
 func (h *Handler) charge(w http.ResponseWriter, r *http.Request, ex *exchange.Exchange, g *group) ([]reservation, *denial.Refusal) {
@@ -159,14 +175,14 @@ func (h *Handler) charge(w http.ResponseWriter, r *http.Request, ex *exchange.Ex
 	if refusal := refuse(w, c); refusal != nil {
 		return nil, refusal
 	}
-	var reserved []reservation
+	var taken []reservation
 	for i, l := range c.limits {
 		l.allowed.Inc()
-		if len(l.Count) > 0 {
-			reserved = append(reserved, reservation{limit: l, store: g.store, request: c.requests[i]})
+		if len(l.Count) > 0 || len(h.groups) > 1 {
+			taken = append(taken, reservation{limit: l, store: g.store, request: c.requests[i], at: start})
 		}
 	}
-	return reserved, nil
+	return taken, nil
 }
 
 func shadow(ex *exchange.Exchange, c *charge) {

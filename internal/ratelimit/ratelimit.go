@@ -22,9 +22,9 @@ import (
 // a handful of limits; the bound keeps locks and scripts short.
 const MaxRequests = 32
 
-// maxName is the longest limit name in bytes. Names come from configuration
-// and stand in store keys in clear.
-const maxName = 128
+// MaxName is the longest limit name in bytes. Names come from configuration, may
+// carry a site's, and stand in store keys in clear.
+const MaxName = 1024
 
 // maxCost bounds the units of one request far above every sensible burst.
 const maxCost = int64(1) << 40
@@ -41,7 +41,7 @@ var (
 
 // Request asks for units of one bucket.
 type Request struct {
-	// Name of the limit, part of the bucket's key. Required, at most 128 bytes.
+	// Name of the limit, part of the bucket's key. Required, at most MaxName bytes.
 	Limit string
 	// Whom the limit counts: an address, a user, a constant for a limit over
 	// everybody. Required, because a key that could not be computed must not
@@ -112,7 +112,7 @@ func AllAllowed(results []Result) bool {
 // KeyHash identifies the bucket of a limit and a subject. It is the first half
 // of a SHA-256 over both, length first, and the same in every process and release.
 func KeyHash(limit, subject string) [16]byte {
-	var stack [256]byte
+	var stack [512]byte
 	buf := binary.BigEndian.AppendUint32(stack[:0], uint32(len(limit))) //nolint:gosec // Names are short.
 	buf = append(buf, limit...)
 	buf = append(buf, subject...)
@@ -135,7 +135,7 @@ func Check(reqs []Request) error {
 }
 
 func (r *Request) valid() bool {
-	return r.Limit != "" && len(r.Limit) <= maxName && r.Subject != "" &&
+	return r.Limit != "" && len(r.Limit) <= MaxName && r.Subject != "" &&
 		r.Cost >= 0 && r.Cost <= maxCost && r.Age >= 0 && r.Rate.valid()
 }
 
@@ -157,8 +157,8 @@ func explain(reqs []Request) error {
 		place := func(format string, args ...any) {
 			errs = append(errs, fmt.Errorf("limit %.128q: "+format, append([]any{r.Limit}, args...)...))
 		}
-		if r.Limit == "" || len(r.Limit) > maxName {
-			place("name of %d bytes: must have 1 to %d", len(r.Limit), maxName)
+		if r.Limit == "" || len(r.Limit) > MaxName {
+			place("name of %d bytes: must have 1 to %d", len(r.Limit), MaxName)
 		}
 		if r.Subject == "" {
 			place("subject empty: a limit counts somebody")

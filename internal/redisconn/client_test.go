@@ -102,6 +102,24 @@ func TestClientKeepsItsBudget(t *testing.T) {
 	}
 }
 
+func TestNewDoesNotDial(t *testing.T) {
+	socket := filepath.Join(shortDir(t), "s")
+	listener, err := net.ListenUnix("unix", &net.UnixAddr{Name: socket, Net: "unix"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = listener.Close() }()
+	client := newClient(t, redisconn.Options{URL: "unix://" + socket})
+	if err := listener.SetDeadline(time.Now().Add(100 * time.Millisecond)); err != nil {
+		t.Fatal(err)
+	}
+	if conn, err := listener.Accept(); err == nil {
+		_ = conn.Close()
+		t.Error("a connection was opened before the first call")
+	}
+	_ = client.Close()
+}
+
 func TestServerThatNeverAnswersCostsTheTimeout(t *testing.T) {
 	// The address of TEST-NET-1 (RFC 5737) may be refused or swallowed; the
 	// socket that is never accepted from is the certain case.

@@ -80,7 +80,7 @@ func testInvalid(h *harness) {
 	for name, reqs := range map[string][]ratelimit.Request{
 		"zero request":   {{}},
 		"no limit":       {request("", "x", perMinute, 1)},
-		"long limit":     {request(strings.Repeat("l", 129), "x", perMinute, 1)},
+		"long limit":     {request(strings.Repeat("l", ratelimit.MaxName+1), "x", perMinute, 1)},
 		"no subject":     {request("a", "", perMinute, 1)},
 		"no rate":        {request("a", "x", ratelimit.Rate{}, 1)},
 		"negative cost":  {request("a", "x", perMinute, -1)},
@@ -103,6 +103,7 @@ func testInvalid(h *harness) {
 		}
 	}
 	h.wantUnits("a", "x", perMinute, 6)
+	h.wantUnits(strings.Repeat("l", ratelimit.MaxName), "x", perMinute, 6)
 }
 
 func testReuse(h *harness) {
