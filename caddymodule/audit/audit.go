@@ -94,7 +94,12 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyht
 		return nil
 	}
 	finished = true
-	return err
+	if err != nil {
+		// The header is out: an error page now would be the middle of the answer.
+		h.logFailure(r, ex, err)
+		panic(http.ErrAbortHandler)
+	}
+	return nil
 }
 
 // logFailure logs what went wrong behind the gate. Refusals are in the trail.

@@ -2,6 +2,8 @@
 package command
 
 import (
+	"crypto/tls"
+	"crypto/x509"
 	"errors"
 	"flag"
 	"fmt"
@@ -9,11 +11,15 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
+	"time"
 
 	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/caddyconfig"
 	caddycmd "github.com/caddyserver/caddy/v2/cmd"
 )
+
+// startTimeout is how long the gateway may take until it answers.
+const startTimeout = 15 * time.Second
 
 func init() {
 	caddycmd.RegisterCommand(caddycmd.Command{
@@ -66,6 +72,9 @@ func demo(flags caddycmd.Flags) (int, error) {
 	if err := caddy.Load(config, true); err != nil {
 		return caddy.ExitCodeFailedStartup, err
 	}
+	if err := d.await(); err != nil {
+		return caddy.ExitCodeFailedStartup, err
+	}
 	if err := d.print(os.Stdout); err != nil {
 		return caddy.ExitCodeFailedStartup, err
 	}
@@ -99,6 +108,29 @@ func freePort(wanted int) (int, error) {
 		return free, l.Close()
 	}
 	return 0, errors.New("no free port on 127.0.0.1")
+}
+
+// await returns when the gateway shows a certificate of its own authority,
+// which is made in the background.
+func (d *demonstration) await() error {
+	var last error
+	for deadline := time.Now().Add(startTimeout); time.Now().Before(deadline); time.Sleep(20 * time.Millisecond) {
+		root, err := os.ReadFile(d.path("pki/authorities/local/root.crt"))
+		if err != nil {
+			last = err
+			continue
+		}
+		roots := x509.NewCertPool()
+		roots.AppendCertsFromPEM(root)
+		conn, err := tls.Dial("tcp", fmt.Sprintf("127.0.0.1:%d", d.Port), &tls.Config{
+			ServerName: "localhost", RootCAs: roots, MinVersion: tls.VersionTLS13,
+		})
+		if err == nil {
+			return conn.Close()
+		}
+		last = err
+	}
+	return fmt.Errorf("the gateway did not answer within %s: %w", startTimeout, last)
 }
 
 func (d *demonstration) path(name string) string { return filepath.Join(d.Dir, name) }

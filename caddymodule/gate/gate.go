@@ -170,6 +170,9 @@ func (b *block) prepare() {
 		}
 		b.guard["identity"] = existing
 	}
+	if names := texts(b.jwt, "from", "name"); len(names) > 0 {
+		b.guard["credentials"] = names
+	}
 	if fold, _ := b.guard["case_insensitive"].(bool); fold {
 		b.rbac["case_insensitive"] = true
 	}

@@ -5,6 +5,7 @@ package guard
 import (
 	"crypto/tls"
 	"errors"
+	"io"
 	"net/http"
 	"strings"
 
@@ -56,6 +57,9 @@ type Handler struct {
 	// EncodedSlash lets %2F pass, inside a segment, to rules that say
 	// encoded_slash; moat_rbac refuses it everywhere else.
 	EncodedSlash bool `json:"encoded_slash,omitempty"`
+	// Credentials names further headers that may carry a token. They are kept
+	// from the upstreams of error routes.
+	Credentials []string `json:"credentials,omitempty"`
 	// InsecureAllowEncodedSlash lets %2F pass inside a segment everywhere.
 	InsecureAllowEncodedSlash bool `json:"insecure_allow_encoded_slash,omitempty"`
 	// InsecureAllowEmptySegments lets // pass.
@@ -67,6 +71,8 @@ type Handler struct {
 	overrides  *canon.HeaderSet
 	forwarding *canon.HeaderSet
 	identity   *canon.HeaderSet
+
+	credentials *canon.HeaderSet
 }
 
 // TLS 1.3 is the floor for requests that come over TLS.
@@ -112,6 +118,7 @@ func (h *Handler) Provision(ctx caddy.Context) error {
 	h.overrides = canon.NewHeaderSet(overrideHeaders...)
 	h.forwarding = canon.NewHeaderSet(forwardingHeaders...)
 	h.identity = canon.NewHeaderSet(h.Identity...)
+	h.credentials = canon.NewHeaderSet(h.Credentials...)
 	for word, on := range map[string]bool{
 		"insecure_allow_encoded_slash":  h.InsecureAllowEncodedSlash,
 		"insecure_allow_empty_segments": h.InsecureAllowEmptySegments,
@@ -130,7 +137,8 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyht
 	// First of all: whatever becomes of this request, pretended identity must
 	// not reach an error route's proxy either.
 	h.identity.StripFrom(r.Header)
-	ex.Strip = h.identity
+	ex.Strip, ex.Credentials = h.identity, h.credentials
+	h.clean(r, ex)
 	if refusal := h.connection(r); refusal != nil {
 		return denial.Refuse(w, r, refusal)
 	}
@@ -144,7 +152,6 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyht
 	target.Apply(r)
 	ex.Target, ex.Canonical = target, true
 	ex.SlashNeedsRule = h.EncodedSlash && !h.InsecureAllowEncodedSlash
-	h.clean(r, ex)
 	return next.ServeHTTP(w, r)
 }
 
@@ -188,16 +195,35 @@ func (h *Handler) body(w http.ResponseWriter, r *http.Request) *denial.Refusal {
 		return &denial.Refusal{Code: denial.ContentTooLarge, Reason: "guard.body-too-large"}
 	}
 	if r.ContentLength < 0 {
-		r.Body = http.MaxBytesReader(w, r.Body, h.MaxBody)
+		r.Body = bounded{http.MaxBytesReader(w, r.Body, h.MaxBody), r}
 	}
 	return nil
 }
 
+// bounded makes a body that turns out too large a refusal of ours.
+type bounded struct {
+	io.ReadCloser
+	request *http.Request
+}
+
+// Read reads up to the bound.
+func (b bounded) Read(p []byte) (int, error) {
+	n, err := b.ReadCloser.Read(p)
+	var tooLarge *http.MaxBytesError
+	if errors.As(err, &tooLarge) {
+		err = denial.Late(b.request, &denial.Refusal{Code: denial.ContentTooLarge, Reason: "guard.body-too-large"})
+	}
+	return n, err
+}
+
 // clean takes off what pretends or what would act on the way to the upstream.
 func (h *Handler) clean(r *http.Request, ex *exchange.Exchange) {
-	h.overrides.StripFrom(r.Header)
+	ex.Unwanted = []*canon.HeaderSet{h.identity, h.overrides}
 	if !exchange.TrustedPeer(r) {
-		h.forwarding.StripFrom(r.Header)
+		ex.Unwanted = append(ex.Unwanted, h.forwarding)
+	}
+	for _, set := range ex.Unwanted {
+		set.StripFrom(r.Header)
 	}
 	cleanConnection(r.Header)
 	if r.Trailer != nil {
@@ -266,6 +292,7 @@ func parse(h httpcaddyfile.Helper) (caddyhttp.MiddlewareHandler, error) {
 //		identity <header>...
 //		case_insensitive
 //		refuse_parameters
+//		credentials <header>...
 //		encoded_slash
 //		max_body <size>
 //		max_path <bytes>
@@ -284,6 +311,7 @@ func (h *Handler) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
 		"identity":                      {Parse: dispense.Strings(&h.Identity)},
 		"refuse_parameters":             {Parse: dispense.Flag(&h.RefuseParameters)},
 		"case_insensitive":              {Parse: dispense.Flag(&h.CaseInsensitive)},
+		"credentials":                   {Parse: dispense.Strings(&h.Credentials)},
 		"encoded_slash":                 {Parse: dispense.Flag(&h.EncodedSlash)},
 		"max_body":                      {Parse: dispense.Size(&h.MaxBody)},
 		"max_path":                      {Parse: dispense.Count(&h.MaxPath, 1)},

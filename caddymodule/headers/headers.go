@@ -3,14 +3,18 @@
 package headers
 
 import (
+	"errors"
+	"fmt"
 	"io"
 	"net/http"
+	"slices"
 
 	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/caddyconfig/httpcaddyfile"
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
 	"go.uber.org/zap"
 
+	"github.com/moat-gateway/moat/caddymodule/internal/dispense"
 	"github.com/moat-gateway/moat/caddymodule/internal/exchange"
 	"github.com/moat-gateway/moat/internal/headers"
 )
@@ -45,7 +49,7 @@ type Handler struct {
 	// 'unsafe-inline'. Default: such a source is an error.
 	InsecureUnsafeCSP bool `json:"insecure_unsafe_csp,omitempty"`
 	// Mode is "enforce" (default) or "shadow": headers that would change are
-	// left as the upstream sent them.
+	// left as the upstream sent them, and named in the audit event.
 	Mode string `json:"mode,omitempty"`
 
 	policy *headers.Policy
@@ -61,9 +65,13 @@ func (*Handler) CaddyModule() caddy.ModuleInfo {
 
 // Provision compiles the policy.
 func (h *Handler) Provision(ctx caddy.Context) error {
+	set, err := h.expand()
+	if err != nil {
+		return err
+	}
 	policy, err := headers.New(headers.Config{
 		Preset:        h.Preset,
-		Set:           h.Set,
+		Set:           set,
 		Keep:          h.Keep,
 		Remove:        h.Remove,
 		CSP:           h.CSP,
@@ -83,19 +91,31 @@ func (h *Handler) Provision(ctx caddy.Context) error {
 	return nil
 }
 
+// expand replaces placeholders in the values that are set.
+func (h *Handler) expand() ([]headers.Field, error) {
+	set := slices.Clone(h.Set)
+	var errs []error
+	for i, field := range set {
+		value, err := dispense.Expand(fmt.Sprintf("headers: set %s at %s", field.Name, field.Place), field.Value)
+		set[i].Value = value
+		errs = append(errs, err)
+	}
+	return set, errors.Join(errs...)
+}
+
 // ServeHTTP sets the headers and settles them on the way out.
 func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyhttp.Handler) error {
-	if h.Mode == "shadow" {
-		return next.ServeHTTP(w, r)
-	}
 	ex := exchange.Ensure(w, r)
 	s := &settler{
+		shadow:                h.Mode == "shadow",
 		ResponseWriterWrapper: caddyhttp.ResponseWriterWrapper{ResponseWriter: w},
 		policy:                h.policy,
 		exchange:              ex,
 		tls:                   r.TLS != nil,
 	}
-	h.policy.Apply(w.Header(), s.conn())
+	if !s.shadow {
+		h.policy.Apply(w.Header(), s.conn())
+	}
 	// Answers to errors are written by the outermost handler; they must come
 	// through here, or an error page's own upstream would double the headers.
 	ex.Response = s
@@ -110,6 +130,7 @@ type settler struct {
 	exchange *exchange.Exchange
 	tls      bool
 	settled  bool
+	shadow   bool
 }
 
 func (s *settler) conn() headers.Conn {
@@ -120,9 +141,19 @@ func (s *settler) conn() headers.Conn {
 func (s *settler) WriteHeader(status int) {
 	if !s.settled && (status >= http.StatusOK || status == http.StatusSwitchingProtocols) {
 		s.settled = true
-		s.policy.Settle(s.Header(), status, s.conn())
+		s.settle(status)
 	}
 	s.ResponseWriterWrapper.WriteHeader(status)
+}
+
+func (s *settler) settle(status int) {
+	if !s.shadow {
+		s.policy.Settle(s.Header(), status, s.conn())
+		return
+	}
+	for _, name := range s.policy.Changes(s.Header(), status, s.conn()) {
+		s.exchange.Shadow("headers." + name)
+	}
 }
 
 // Write sends the header first, as net/http would, but through here.

@@ -13,6 +13,7 @@ import (
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
 	"golang.org/x/net/http/httpguts"
 
+	"github.com/moat-gateway/moat/caddymodule/internal/denial"
 	"github.com/moat-gateway/moat/caddymodule/internal/dispense"
 	"github.com/moat-gateway/moat/caddymodule/internal/moatapp"
 	"github.com/moat-gateway/moat/caddymodule/internal/telemetry"
@@ -30,6 +31,8 @@ func (h *Handler) Provision(ctx caddy.Context) error {
 		h.From = []Source{{In: inHeader}}
 	}
 	err := errors.Join(
+		h.expand(),
+		denial.CheckRealm(h.Realm),
 		h.provisionIssuers(ctx),
 		h.provisionAnonymous(ctx),
 		h.provisionSources(),
@@ -44,6 +47,32 @@ func (h *Handler) Provision(ctx caddy.Context) error {
 		ctx.Logger().Warn("insecure_shadow: tokens are judged and refuse nothing")
 	}
 	return err
+}
+
+// expand replaces placeholders in what may differ between machines.
+func (h *Handler) expand() error {
+	var errs []error
+	one := func(word string, value *string) {
+		if *value == "" {
+			return
+		}
+		out, err := dispense.Expand("jwt: "+word, *value)
+		if errs = append(errs, err); err == nil {
+			*value = out
+		}
+	}
+	one("realm", &h.Realm)
+	one("anonymous", &h.Anonymous)
+	for i := range h.From {
+		one("from", &h.From[i].Name)
+	}
+	for i := range h.Forward {
+		one("forward", &h.Forward[i].Header)
+	}
+	for i := range h.TrustedOrigins {
+		one("trusted_origins", &h.TrustedOrigins[i])
+	}
+	return errors.Join(errs...)
 }
 
 func (h *Handler) provisionIssuers(ctx caddy.Context) error {
@@ -181,7 +210,7 @@ func (h *Handler) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
 		"forward":                     {Parse: h.parseForward, Repeats: true},
 		"forward_token":               {Parse: dispense.OneOf(&h.ForwardToken, "on", "off")},
 		"trusted_origins":             {Parse: dispense.Strings(&h.TrustedOrigins), Repeats: true},
-		"realm":                       {Parse: h.parseRealm},
+		"realm":                       {Parse: dispense.String(&h.Realm)},
 		"insecure_forward_unverified": {Parse: dispense.Flag(&h.InsecureForwardUnverified)},
 		"insecure_shadow":             {Parse: dispense.Flag(&h.InsecureShadow)},
 	}.Block(d, "jwt")
@@ -207,16 +236,6 @@ func (h *Handler) parseForward(d *caddyfile.Dispenser) error {
 		return d.Errf("forward %q: needs a header and one of id, tenant, roles, session, issuer", strings.Join(args, " "))
 	}
 	h.Forward = append(h.Forward, Forward{Header: args[0], Value: args[1]})
-	return nil
-}
-
-func (h *Handler) parseRealm(d *caddyfile.Dispenser) error {
-	if err := dispense.String(&h.Realm)(d); err != nil {
-		return err
-	}
-	if strings.ContainsAny(h.Realm, "\"\\") || !httpguts.ValidHeaderFieldValue(h.Realm) {
-		return d.Errf("realm %q: must not contain quotes, backslashes or control characters", h.Realm)
-	}
 	return nil
 }
 

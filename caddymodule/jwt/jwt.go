@@ -97,7 +97,7 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyht
 	}
 	open := ex.Match.Public() || ex.Preflight
 	v := h.judge(r)
-	if v.clear {
+	if v.clear && !h.InsecureShadow {
 		clearCookie(w.Header(), v.source.Name)
 	}
 	if v.refused != nil {
@@ -124,6 +124,7 @@ func (h *Handler) refuse(w http.ResponseWriter, r *http.Request, v verdict) erro
 		exchange.From(r.Context()).Shadow(v.refused.Reason)
 		return nil
 	}
+	h.dropTokens(r, Source{}) // Not to an error route's upstream either.
 	switch v.refused.Code.Status {
 	case http.StatusUnauthorized:
 		denial.Challenge(w.Header(), h.Realm, v.refused.Code)
@@ -158,8 +159,8 @@ type verdict struct {
 func (h *Handler) judge(r *http.Request) verdict {
 	for _, source := range h.From {
 		raw, count := source.find(r)
-		if count == 0 {
-			continue
+		if count == 0 || count == 1 && raw == "" {
+			continue // An application that logs out by an empty cookie left no token.
 		}
 		v := verdict{source: source}
 		if count > 1 {

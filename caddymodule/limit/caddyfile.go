@@ -41,7 +41,7 @@ func (h *Handler) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
 
 // Parse reads one limit whose directive or word d stands on.
 func Parse(d *caddyfile.Dispenser) (*Limit, error) {
-	l := new(Limit)
+	l := &Limit{Place: dispense.Place(d)}
 	args := dispense.AllAsWritten(d.RemainingArgs())
 	if len(args) > 0 && !strings.Contains(args[0], "/") {
 		l.Name, args = args[0], args[1:]

@@ -1,6 +1,8 @@
 package limit
 
 import (
+	"crypto/sha256"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"net/netip"
@@ -11,6 +13,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"golang.org/x/net/http/httpguts"
 
+	"github.com/moat-gateway/moat/caddymodule/internal/dispense"
 	"github.com/moat-gateway/moat/caddymodule/internal/telemetry"
 	"github.com/moat-gateway/moat/internal/ratelimit"
 	"github.com/moat-gateway/moat/internal/rbac"
@@ -59,6 +62,8 @@ type Limit struct {
 	// Instances is the number of gateways that share the limit. Default: the
 	// redis block's instances.
 	Instances int `json:"instances,omitempty"`
+	// Place is where the limit stands, as "file:line", for errors.
+	Place string `json:"place,omitempty"`
 
 	bucket   string
 	rate     ratelimit.Rate
@@ -103,6 +108,52 @@ func (l *Limit) compile(fold bool) error {
 		l.shadowed = telemetry.Limits.WithLabelValues(l.Name, "shadow_blocked")
 	}
 	return err
+}
+
+// place names the limit in errors.
+func (l *Limit) place() string {
+	if l.Place == "" {
+		return fmt.Sprintf("limit %q", l.Name)
+	}
+	return fmt.Sprintf("limit %q at %s", l.Name, l.Place)
+}
+
+// shape is what the limit counts: its name, keys, requests and answers.
+func (l *Limit) shape() string {
+	text := fmt.Sprint(l.By, l.On, l.Count)
+	sum := sha256.Sum256([]byte(text))
+	return l.Name + "-" + hex.EncodeToString(sum[:4])
+}
+
+// expand replaces placeholders in what may differ between machines.
+func (l *Limit) expand() error {
+	var errs []error
+	one := func(word string, value *string) {
+		if *value == "" {
+			return
+		}
+		out, err := dispense.Expand(word, *value)
+		if errs = append(errs, err); err == nil {
+			*value = out
+		}
+	}
+	one("rate", &l.Rate)
+	one("message", &l.Message)
+	for i := range l.Except {
+		one("except", &l.Except[i])
+	}
+	return errors.Join(errs...)
+}
+
+// checkTiers makes sure that every tier is of a role that somebody can have.
+func (l *Limit) checkTiers(roles *rbac.Roles) error {
+	var errs []error
+	for role := range l.Tier {
+		if !roles.Has(role) {
+			errs = append(errs, fmt.Errorf("tier %s: no such role is configured", role))
+		}
+	}
+	return errors.Join(errs...)
 }
 
 func (l *Limit) compileRate() (err error) {

@@ -16,11 +16,14 @@ func (l *Limit) applies(r *http.Request, ex *exchange.Exchange) (subject string,
 	if l.identity && !ex.Caller.Known() {
 		return "", rate, false
 	}
-	method, path := r.Method, ex.Target.Path
+	path, bare := ex.Target.Path, ex.BarePath()
 	if !ex.Canonical {
 		path = r.URL.EscapedPath()
+		bare = path
 	}
-	if len(l.on) > 0 && !l.matches(method, path) {
+	// Either reading of a path with parameters counts: `/auth/login;x` is the
+	// login to a servlet container.
+	if len(l.on) > 0 && !l.matches(r.Method, path) && !l.matches(r.Method, bare) {
 		return "", rate, false
 	}
 	for _, prefix := range l.except {

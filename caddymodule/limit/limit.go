@@ -20,6 +20,7 @@ import (
 	"github.com/moat-gateway/moat/caddymodule/internal/moatapp"
 	"github.com/moat-gateway/moat/caddymodule/internal/telemetry"
 	"github.com/moat-gateway/moat/internal/ratelimit"
+	"github.com/moat-gateway/moat/internal/rbac"
 )
 
 func init() {
@@ -74,15 +75,22 @@ func (h *Handler) Provision(ctx caddy.Context) error {
 	}
 	names := make(map[string]int)
 	groups := make(map[string]*group)
+	roles, err := moatapp.Load[rbac.Source](ctx)
+	if err != nil {
+		return err
+	}
 	for _, l := range h.Limits {
-		if err := l.compile(h.CaseInsensitive); err != nil {
-			errs = append(errs, fmt.Errorf("limit %q: %w", l.Name, err))
+		if err := errors.Join(l.expand(), l.compile(h.CaseInsensitive), l.checkTiers(roles.Roles())); err != nil {
+			errs = append(errs, fmt.Errorf("%s: %w", l.place(), err))
 			continue
 		}
-		names[l.Name]++
-		l.bucket = fmt.Sprintf("%s/%s#%d", h.Site, l.Name, names[l.Name])
+		// What is counted tells buckets apart, also those of several handlers in
+		// one site; how fast does not, so that a new rate goes on with the count.
+		shape := l.shape()
+		names[shape]++
+		l.bucket = fmt.Sprintf("%s/%s#%d", h.Site, shape, names[shape])
 		if len(l.bucket) > ratelimit.MaxName {
-			errs = append(errs, fmt.Errorf("limit %q: name and site have %d bytes together; at most %d are allowed", l.Name, len(l.bucket), ratelimit.MaxName))
+			errs = append(errs, fmt.Errorf("%s: name and site have %d bytes together; at most %d are allowed", l.place(), len(l.bucket), ratelimit.MaxName))
 		}
 		key := fmt.Sprintf("%s/%d", l.OnError, l.Instances)
 		if l.Mode == modeShadow {
@@ -93,7 +101,7 @@ func (h *Handler) Provision(ctx caddy.Context) error {
 		if groups[key] == nil {
 			store, err := source.Limiter(l.OnError, l.Instances)
 			if err != nil {
-				errs = append(errs, fmt.Errorf("limit %q: %w", l.Name, err))
+				errs = append(errs, fmt.Errorf("%s: %w", l.place(), err))
 				continue
 			}
 			groups[key] = &group{store: store, shadow: l.Mode == modeShadow}
@@ -125,6 +133,12 @@ type charge struct {
 // ServeHTTP charges and goes on, or refuses.
 func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyhttp.Handler) error {
 	ex := exchange.Ensure(w, r)
+	for _, l := range h.Limits {
+		if l.identity && ex.Caller == nil {
+			// In front of moat_jwt it would never apply, silently.
+			return denial.Refuse(w, r, &denial.Refusal{Code: denial.Internal, Reason: "limit.no-identity"})
+		}
+	}
 	var taken []reservation
 	for _, g := range h.groups {
 		units, refusal := h.charge(w, r, ex, g)
@@ -163,17 +177,22 @@ func (h *Handler) charge(w http.ResponseWriter, r *http.Request, ex *exchange.Ex
 	// save its unit nor look like a failure of the store.
 	results, err := g.store.Take(context.WithoutCancel(r.Context()), c.requests, c.results)
 	telemetry.StoreSeconds.Observe(time.Since(start).Seconds())
+	if err != nil && g.shadow {
+		ex.Shadow("limit.unavailable")
+		return nil, nil
+	}
 	if err != nil {
 		denial.RetryAfter(w.Header(), time.Second)
 		return nil, &denial.Refusal{Code: denial.Unavailable, Reason: "limit.unavailable"}
 	}
 	c.results = results
-	if g.shadow {
-		shadow(ex, c)
+	if g.shadow && !shadow(ex, c) {
 		return nil, nil
 	}
-	if refusal := refuse(w, c); refusal != nil {
-		return nil, refusal
+	if !g.shadow {
+		if refusal := refuse(w, c); refusal != nil {
+			return nil, refusal
+		}
 	}
 	var taken []reservation
 	for i, l := range c.limits {
@@ -185,15 +204,17 @@ func (h *Handler) charge(w http.ResponseWriter, r *http.Request, ex *exchange.Ex
 	return taken, nil
 }
 
-func shadow(ex *exchange.Exchange, c *charge) {
+// shadow records what a limit in shadow mode would refuse. It reports whether
+// the limit allows.
+func shadow(ex *exchange.Exchange, c *charge) bool {
 	for i, l := range c.limits {
-		if c.results[i].Allowed {
-			l.allowed.Inc()
-			continue
+		if !c.results[i].Allowed {
+			l.shadowed.Inc()
+			ex.Shadow("limit." + l.Name)
+			return false
 		}
-		l.shadowed.Inc()
-		ex.Shadow("limit." + l.Name)
 	}
+	return true
 }
 
 // refuse returns nil when every limit allows.

@@ -8,6 +8,7 @@ import (
 	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/caddyconfig/httpcaddyfile"
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
+	"go.uber.org/zap"
 
 	"github.com/moat-gateway/moat/caddymodule/internal/denial"
 	"github.com/moat-gateway/moat/caddymodule/internal/exchange"
@@ -69,6 +70,9 @@ func (h *Handler) Provision(ctx caddy.Context) error {
 	if h.Realm == "" {
 		h.Realm = "moat"
 	}
+	if err := denial.CheckRealm(h.Realm); err != nil {
+		return err
+	}
 	if h.InsecureShadow {
 		ctx.Logger().Warn("insecure_shadow: rules are recorded and refuse nothing")
 	}
@@ -89,6 +93,11 @@ func (h *Handler) Provision(ctx caddy.Context) error {
 	}, source.Roles())
 	if err != nil {
 		return err
+	}
+	for _, rule := range h.Rules {
+		if rule.Shadow {
+			ctx.Logger().Warn("a rule is in shadow: it is recorded and refuses nothing", zap.String("rule", rule.Pattern), zap.String("place", rule.Place))
+		}
 	}
 	h.canon, err = canon.New(canon.Config{CaseInsensitive: h.CaseInsensitive})
 	return err
@@ -134,7 +143,7 @@ func (h *Handler) match(r *http.Request, ex *exchange.Exchange) *denial.Refusal 
 		return &denial.Refusal{Code: denial.BadRequest, Reason: "canon.encoded-slash"}
 	}
 	if rule != nil && rule.Trailers && ex.Trailer != nil {
-		r.Trailer = ex.Trailer
+		passTrailers(r, ex)
 	}
 	if method := r.Header.Get("Access-Control-Request-Method"); r.Method == http.MethodOptions &&
 		method != "" && r.Header.Get("Origin") != "" {
@@ -148,21 +157,8 @@ func (h *Handler) match(r *http.Request, ex *exchange.Exchange) *denial.Refusal 
 // servlet, so `/internal;x/y` is `/internal/y` to them; here it is another
 // path. Where both readings fall under one rule, the parameters do no harm.
 func (h *Handler) ambiguous(ex *exchange.Exchange) bool {
-	path := ex.Target.Path
-	if !strings.Contains(path, ";") && !strings.Contains(path, "%3B") {
-		return false
-	}
-	bare := h.policy.Lookup(ex.Target.Method, withoutParameters(path))
-	return bare.Rule() != ex.Match.Rule()
-}
-
-// withoutParameters cuts every segment at its first semicolon.
-func withoutParameters(path string) string {
-	segments := strings.Split(strings.ReplaceAll(path, "%3B", ";"), "/")
-	for i, segment := range segments {
-		segments[i], _, _ = strings.Cut(segment, ";")
-	}
-	return strings.Join(segments, "/")
+	bare := ex.BarePath()
+	return bare != ex.Target.Path && h.policy.Lookup(ex.Target.Method, bare).Rule() != ex.Match.Rule()
 }
 
 func (h *Handler) decide(w http.ResponseWriter, r *http.Request, ex *exchange.Exchange) *denial.Refusal {
@@ -188,7 +184,7 @@ func (h *Handler) decide(w http.ResponseWriter, r *http.Request, ex *exchange.Ex
 		return &denial.Refusal{Code: denial.Unavailable, Reason: "audit.unavailable"}
 	}
 	ex.Decided = true
-	ex.Method, ex.Path, ex.Host = r.Method, r.URL.EscapedPath(), r.Host
+	ex.Method, ex.Path, ex.Query, ex.Host = r.Method, r.URL.EscapedPath(), r.URL.RawQuery, r.Host
 	return nil
 }
 

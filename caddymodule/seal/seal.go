@@ -15,6 +15,7 @@ import (
 
 	"github.com/moat-gateway/moat/caddymodule/internal/denial"
 	"github.com/moat-gateway/moat/caddymodule/internal/exchange"
+	"github.com/moat-gateway/moat/internal/canon"
 	"github.com/moat-gateway/moat/internal/rbac"
 )
 
@@ -29,7 +30,8 @@ func init() { caddy.RegisterModule(new(Transport)) }
 //
 // The 403 is an answer, not an error: an error would count against the
 // upstream's health and could be tried again elsewhere. Active health checks
-// carry no request and pass. A proxy in an error route passes without identity.
+// carry no request and pass. A proxy in an error route fetches its page with GET,
+// without a body and without identity.
 type Transport struct {
 	*reverseproxy.HTTPTransport
 }
@@ -50,8 +52,10 @@ func (t *Transport) RoundTrip(req *http.Request) (*http.Response, error) {
 	}
 	ex := exchange.From(ctx)
 	if ctx.Value(caddyhttp.ErrorCtxKey) != nil {
-		withoutIdentity(req, ex)
-		return t.HTTPTransport.RoundTrip(req)
+		if req.URL.Opaque != "" || !canonical(req) {
+			return refuse(req, ex, "seal.not-canonical"), nil
+		}
+		return t.HTTPTransport.RoundTrip(page(req, ex))
 	}
 	if reason := drift(req, ex); reason != "" {
 		return refuse(req, ex, reason), nil
@@ -76,6 +80,8 @@ func drift(req *http.Request, ex *exchange.Exchange) string {
 		return "seal.method-changed"
 	case !pathAllowed(ex.Match.Rule(), ex.Path, req.URL.EscapedPath()):
 		return "seal.path-changed"
+	case req.URL.RawQuery != ex.Query:
+		return "seal.query-changed"
 	case req.Host != "" && !strings.EqualFold(req.Host, ex.Host) && !upstreamHost(req):
 		return "seal.host-changed"
 	}
@@ -105,13 +111,36 @@ func upstreamHost(req *http.Request) bool {
 	return strings.EqualFold(req.Host, req.URL.Host)
 }
 
-// withoutIdentity takes off what could be taken for a verified caller.
-func withoutIdentity(req *http.Request, ex *exchange.Exchange) {
-	if ex != nil && ex.Strip != nil {
-		ex.Strip.StripFrom(req.Header)
+func canonical(req *http.Request) bool {
+	path, err := canon.Path(req.URL.EscapedPath())
+	return err == nil && path == req.URL.EscapedPath()
+}
+
+// page is the request of an error route for its page: a GET without a body,
+// because the request itself was refused or has failed, without what could be
+// taken for a verified caller, and without a way to make a tunnel of it.
+func page(req *http.Request, ex *exchange.Exchange) *http.Request {
+	page := req.Clone(req.Context())
+	if page.Method != http.MethodHead {
+		page.Method = http.MethodGet
 	}
-	delete(req.Header, "Authorization")
-	delete(req.Header, "Cookie")
+	if req.Body != nil {
+		_ = req.Body.Close() // Nothing of it is sent.
+	}
+	page.Body, page.GetBody, page.ContentLength, page.TransferEncoding, page.Trailer = nil, nil, 0, nil, nil
+	if ex != nil {
+		for _, set := range []*canon.HeaderSet{ex.Strip, ex.Credentials} {
+			if set != nil {
+				set.StripFrom(page.Header)
+			}
+		}
+	}
+	for _, name := range []string{
+		"Authorization", "Cookie", "Connection", "Upgrade", "Content-Length", "Content-Type", "Content-Encoding", "Expect", "Range",
+	} {
+		delete(page.Header, name)
+	}
+	return page
 }
 
 // refuse is the answer to a request that must not be sent.

@@ -2,11 +2,14 @@ package denial
 
 import (
 	"errors"
+	"fmt"
 	"net/http"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
+	"golang.org/x/net/http/httpguts"
 
 	"github.com/moat-gateway/moat/caddymodule/internal/exchange"
 )
@@ -33,6 +36,27 @@ func (r *Refusal) Error() string { return r.Code.Name }
 // on the answer before; they survive into error routes.
 func Refuse(w http.ResponseWriter, r *http.Request, refusal *Refusal) error {
 	ex := exchange.Ensure(w, r)
+	err := record(ex, refusal)
+	if ex.Audited || hasErrorRoutes(r) {
+		return err
+	}
+	// Composed without the moat directive, on a server without error routes,
+	// Caddy would answer with an empty body.
+	Write(w, r, refusal.Code.Status, err)
+	return nil
+}
+
+// Late refuses when the request is on its way already, for example because its
+// body turns out too large: the error is for whoever reads the body.
+func Late(r *http.Request, refusal *Refusal) error {
+	ex := exchange.From(r.Context())
+	if ex == nil {
+		ex = new(exchange.Exchange)
+	}
+	return record(ex, refusal)
+}
+
+func record(ex *exchange.Exchange, refusal *Refusal) error {
 	if ex.Refusal == nil {
 		ex.Refusal = &exchange.Refusal{
 			Code:   refusal.Code.Name,
@@ -40,13 +64,14 @@ func Refuse(w http.ResponseWriter, r *http.Request, refusal *Refusal) error {
 			Reason: refusal.Reason,
 		}
 	}
-	err := caddyhttp.HandlerError{Err: refusal, StatusCode: refusal.Code.Status, ID: ex.RequestID}
-	if ex.Audited || hasErrorRoutes(r) {
-		return err
+	return caddyhttp.HandlerError{Err: refusal, StatusCode: refusal.Code.Status, ID: ex.RequestID}
+}
+
+// CheckRealm reports what would break out of the quotes of a challenge.
+func CheckRealm(realm string) error {
+	if strings.ContainsAny(realm, "\"\\") || !httpguts.ValidHeaderFieldValue(realm) {
+		return fmt.Errorf("realm %q: must not contain quotes, backslashes or control characters", realm)
 	}
-	// Composed without the moat directive, on a server without error routes,
-	// Caddy would answer with an empty body.
-	Write(w, r, refusal.Code.Status, err)
 	return nil
 }
 

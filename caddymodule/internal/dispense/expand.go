@@ -2,23 +2,27 @@ package dispense
 
 import (
 	"fmt"
+	"regexp"
 	"strings"
 
 	"github.com/caddyserver/caddy/v2"
 )
 
+var placeholder = regexp.MustCompile(`\{[A-Za-z$][^{}]*\}`)
+
 // Expand replaces Caddy's global placeholders ({env.X}, {file./path}, …) in a
 // configured value. A placeholder that is unknown or expands to nothing is an
 // error, as is a value that is empty afterwards: an unset variable must never
 // turn a check off. Place names the setting in the error; the value itself is
-// shown as configured, never as expanded, because it may be a secret.
+// not shown, because it may be a secret, only the placeholders in it.
 func Expand(place, value string) (string, error) {
 	out, err := caddy.NewReplacer().ReplaceOrErr(value, true, true)
 	if err != nil {
-		return "", fmt.Errorf("%s %q: a placeholder in it is unknown, unset or empty", place, value)
+		return "", fmt.Errorf("%s: of the placeholders %s one is unknown, unset or empty (write \\{ for a brace of the value itself)",
+			place, strings.Join(placeholder.FindAllString(value, -1), ", "))
 	}
 	if strings.TrimSpace(out) == "" {
-		return "", fmt.Errorf("%s %q: must not be empty", place, value)
+		return "", fmt.Errorf("%s: must not be empty", place)
 	}
 	return out, nil
 }

@@ -14,6 +14,7 @@ import (
 	"context"
 	"net/http"
 	"net/netip"
+	"strings"
 	"time"
 
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
@@ -47,9 +48,12 @@ type Exchange struct {
 	// Identity headers named here are removed from the request, in every
 	// spelling, before Forward is written.
 	Strip *canon.HeaderSet
+	// Credentials names further headers that may carry a token.
+	Credentials *canon.HeaderSet
 	// Trailer is the request's trailer declaration that the guard took off. A
-	// rule may put it back.
-	Trailer http.Header
+	// rule may put it back, without the names in Unwanted.
+	Trailer  http.Header
+	Unwanted []*canon.HeaderSet
 
 	// SlashNeedsRule says that the guard let %2F pass only for rules that ask
 	// for it.
@@ -73,8 +77,8 @@ type Exchange struct {
 	// Decision is what the rules say; valid when Decided is true.
 	Decision rbac.Decision
 	Decided  bool
-	// Method, Path and Host are what the decision was about.
-	Method, Path, Host string
+	// Method, Path, Query and Host are what the decision was about.
+	Method, Path, Query, Host string
 
 	// Refusal is set once the request was refused.
 	Refusal *Refusal
@@ -193,6 +197,21 @@ func (ex *Exchange) Added(total time.Duration) time.Duration { return max(0, tot
 
 // Shadow records a refusal that shadow mode did not carry out.
 func (ex *Exchange) Shadow(reason string) { ex.Shadowed = append(ex.Shadowed, reason) }
+
+// BarePath is the canonical path with every segment cut at its first
+// semicolon, escaped or not: what servlet containers make of it before they
+// look for a servlet.
+func (ex *Exchange) BarePath() string {
+	path := ex.Target.Path
+	if !strings.Contains(path, ";") && !strings.Contains(path, "%3B") {
+		return path
+	}
+	segments := strings.Split(strings.ReplaceAll(path, "%3B", ";"), "/")
+	for i, segment := range segments {
+		segments[i], _, _ = strings.Cut(segment, ";")
+	}
+	return strings.Join(segments, "/")
+}
 
 // SetForward replaces the identity headers on the request: first every spelling
 // of every name is removed, then the sealed values are written.
