@@ -37,7 +37,7 @@ type block struct {
 //	moat {
 //		site <label>
 //		realm <name>
-//		guard { ... }
+//		guard { ... } // its words may also stand here
 //		headers [html|api] { ... }
 //		limit [<name>] <n>/<window> by <key>... { ... }
 //		jwt <issuer>... { ... }
@@ -81,7 +81,7 @@ func placed(h httpcaddyfile.Helper) error {
 }
 
 func (b *block) words() dispense.Words {
-	return dispense.Words{
+	words := dispense.Words{
 		"site":            {Parse: dispense.String(&b.site)},
 		"realm":           {Parse: dispense.String(&b.realm)},
 		"guard":           {Parse: module("moat_guard", &b.guard)},
@@ -91,6 +91,33 @@ func (b *block) words() dispense.Words {
 		"limit":           {Parse: b.parseLimit, Repeats: true},
 		"insecure_shadow": {Parse: dispense.Flag(&b.shadow)},
 	}
+	for _, word := range guardWords {
+		words[word] = dispense.Word{Parse: b.parseGuardWord}
+	}
+	return words
+}
+
+// guardWords are what the guard's block takes that may also stand in the moat
+// block itself.
+var guardWords = []string{
+	"methods", "case_insensitive", "refuse_parameters", "max_body", "max_headers", "max_header", "max_path", "max_query",
+	"insecure_allow_encoded_slash", "insecure_allow_empty_segments", "insecure_allow_tls12",
+}
+
+// parseGuardWord reads a word as if it stood in a guard block of its own.
+func (b *block) parseGuardWord(d *caddyfile.Dispenser) error {
+	d.Reset()
+	d.Next()
+	line := d.NextSegment()
+	first, last := line[0], line[len(line)-1]
+	open, end := first, last
+	first.Text, first.Line = "guard", first.Line-1
+	open.Text, open.Line = "{", open.Line-1
+	end.Text, end.Line = "}", end.Line+1
+	tokens := append([]caddyfile.Token{first, open}, line...)
+	block := caddyfile.NewDispenser(append(tokens, end))
+	block.Next()
+	return module("moat_guard", &b.guard)(block)
 }
 
 // module parses a word with the Caddyfile syntax of a handler's own directive.

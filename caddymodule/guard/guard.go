@@ -3,19 +3,19 @@
 package guard
 
 import (
+	"cmp"
 	"crypto/tls"
 	"errors"
-	"io"
 	"net/http"
-	"strings"
+	"sync"
 
 	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
 	"github.com/caddyserver/caddy/v2/caddyconfig/httpcaddyfile"
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
+	"go.uber.org/zap"
 
 	"github.com/moat-gateway/moat/caddymodule/internal/denial"
-	"github.com/moat-gateway/moat/caddymodule/internal/dispense"
 	"github.com/moat-gateway/moat/caddymodule/internal/exchange"
 	"github.com/moat-gateway/moat/internal/canon"
 )
@@ -27,8 +27,8 @@ func init() {
 
 // Handler refuses requests that can be read in more than one way: 400 for
 // targets and headers that are not canonical, 405 for methods outside the
-// list, 413, 414 for what is too large, 421 for TLS below 1.3, 425 for early
-// data. What passes is forwarded in exactly the bytes that rules match.
+// list, 413, 414 and 431 for what is too large, 421 for TLS below 1.3 and for a
+// host that the connection was not made for, 425 for early data. What passes is forwarded in exactly the bytes that rules match.
 //
 // It removes headers by which a caller could override the method or the URL,
 // forwarding headers from peers that are not trusted proxies, and every
@@ -47,6 +47,12 @@ type Handler struct {
 	// with 413: before the upstream sees a byte when its length is declared.
 	// Default: no limit.
 	MaxBody int64 `json:"max_body,omitempty"`
+	// MaxHeaders is the largest number of header lines. More are refused with
+	// 431. Default: 128.
+	MaxHeaders int `json:"max_headers,omitempty"`
+	// MaxHeader is the largest size of one header line in bytes, name and value.
+	// A longer one is refused with 431. Default: 16384.
+	MaxHeader int `json:"max_header,omitempty"`
 	// MaxPath and MaxQuery are the longest path and query in bytes; longer ones
 	// are refused with 414. Default: 8192 each.
 	MaxPath  int `json:"max_path,omitempty"`
@@ -73,6 +79,9 @@ type Handler struct {
 	identity   *canon.HeaderSet
 
 	credentials *canon.HeaderSet
+
+	logger  *zap.Logger
+	noticed sync.Once
 }
 
 // TLS 1.3 is the floor for requests that come over TLS.
@@ -114,7 +123,9 @@ func (h *Handler) Provision(ctx caddy.Context) error {
 	if err != nil {
 		return err
 	}
-	h.policy = policy
+	h.policy, h.logger = policy, ctx.Logger()
+	h.MaxHeaders = cmp.Or(h.MaxHeaders, defaultMaxHeaders)
+	h.MaxHeader = cmp.Or(h.MaxHeader, defaultMaxHeader)
 	h.overrides = canon.NewHeaderSet(overrideHeaders...)
 	h.forwarding = canon.NewHeaderSet(forwardingHeaders...)
 	h.identity = canon.NewHeaderSet(h.Identity...)
@@ -139,8 +150,14 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyht
 	h.identity.StripFrom(r.Header)
 	ex.Strip, ex.Credentials = h.identity, h.credentials
 	h.clean(r, ex)
-	if refusal := h.connection(r); refusal != nil {
-		return denial.Refuse(w, r, refusal)
+	for _, judge := range []func(*http.Request) *denial.Refusal{h.connection, h.hosts, h.headers} {
+		if refusal := judge(r); refusal != nil {
+			return denial.Refuse(w, r, refusal)
+		}
+	}
+	if !ex.Client.IsValid() {
+		// Limits, rules and events would not know whom they are about.
+		return denial.Refuse(w, r, &denial.Refusal{Code: denial.BadRequest, Reason: "guard.no-client-address"})
 	}
 	target, err := h.policy.Target(r)
 	if err != nil {
@@ -153,21 +170,6 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyht
 	ex.Target, ex.Canonical = target, true
 	ex.SlashNeedsRule = h.EncodedSlash && !h.InsecureAllowEncodedSlash
 	return next.ServeHTTP(w, r)
-}
-
-// connection judges what the request came in on.
-func (h *Handler) connection(r *http.Request) *denial.Refusal {
-	if r.TLS == nil {
-		return nil
-	}
-	if r.TLS.Version < minTLS && !h.InsecureAllowTLS12 {
-		return &denial.Refusal{Code: denial.Misdirected, Reason: "guard.tls-version"}
-	}
-	// Early data can be replayed by whoever saw it (RFC 8470 section 3).
-	if !r.TLS.HandshakeComplete && (!safe(r.Method) || r.Header["Authorization"] != nil || r.Header["Cookie"] != nil) {
-		return &denial.Refusal{Code: denial.TooEarly, Reason: "guard.early-data"}
-	}
-	return nil
 }
 
 func (h *Handler) refuse(w http.ResponseWriter, r *http.Request, err error) error {
@@ -185,141 +187,6 @@ func (h *Handler) refuse(w http.ResponseWriter, r *http.Request, err error) erro
 		}
 	}
 	return denial.Refuse(w, r, refusal)
-}
-
-func (h *Handler) body(w http.ResponseWriter, r *http.Request) *denial.Refusal {
-	if h.MaxBody <= 0 {
-		return nil
-	}
-	if r.ContentLength > h.MaxBody {
-		return &denial.Refusal{Code: denial.ContentTooLarge, Reason: "guard.body-too-large"}
-	}
-	if r.ContentLength < 0 {
-		r.Body = bounded{http.MaxBytesReader(w, r.Body, h.MaxBody), r}
-	}
-	return nil
-}
-
-// bounded makes a body that turns out too large a refusal of ours.
-type bounded struct {
-	io.ReadCloser
-	request *http.Request
-}
-
-// Read reads up to the bound.
-func (b bounded) Read(p []byte) (int, error) {
-	n, err := b.ReadCloser.Read(p)
-	var tooLarge *http.MaxBytesError
-	if errors.As(err, &tooLarge) {
-		err = denial.Late(b.request, &denial.Refusal{Code: denial.ContentTooLarge, Reason: "guard.body-too-large"})
-	}
-	return n, err
-}
-
-// clean takes off what pretends or what would act on the way to the upstream.
-func (h *Handler) clean(r *http.Request, ex *exchange.Exchange) {
-	ex.Unwanted = []*canon.HeaderSet{h.identity, h.overrides}
-	if !exchange.TrustedPeer(r) {
-		ex.Unwanted = append(ex.Unwanted, h.forwarding)
-	}
-	for _, set := range ex.Unwanted {
-		set.StripFrom(r.Header)
-	}
-	cleanConnection(r.Header)
-	if r.Trailer != nil {
-		// Some servers merge trailers into headers. A rule can ask for them.
-		ex.Trailer = r.Trailer
-		r.Trailer = nil
-		delete(r.Header, "Trailer")
-	}
-}
-
-// cleanConnection keeps Connection from naming headers away: the proxy deletes
-// every header listed there, identity headers that the gate set included.
-func cleanConnection(h http.Header) {
-	upgrade := strings.EqualFold(h.Get("Upgrade"), "websocket") && len(h["Upgrade"]) == 1
-	if !upgrade {
-		delete(h, "Upgrade")
-	}
-	if values, ok := h["Connection"]; ok {
-		closing := false
-		upgrading := false
-		for _, value := range values {
-			for option := range strings.SplitSeq(value, ",") {
-				switch strings.ToLower(strings.TrimSpace(option)) {
-				case "close":
-					closing = true
-				case "upgrade":
-					upgrading = true
-				}
-			}
-		}
-		switch {
-		case upgrading && upgrade:
-			h["Connection"] = []string{"Upgrade"}
-		case closing:
-			h["Connection"] = []string{"close"}
-		default:
-			delete(h, "Connection")
-		}
-	}
-	delete(h, "Proxy-Connection")
-	delete(h, "Keep-Alive")
-	delete(h, "Http2-Settings")
-	if te, ok := h["Te"]; ok {
-		delete(h, "Te")
-		for _, value := range te {
-			if strings.EqualFold(strings.TrimSpace(value), "trailers") {
-				h["Te"] = []string{"trailers"}
-			}
-		}
-	}
-}
-
-func safe(method string) bool {
-	return method == http.MethodGet || method == http.MethodHead || method == http.MethodOptions
-}
-
-func parse(h httpcaddyfile.Helper) (caddyhttp.MiddlewareHandler, error) {
-	handler := new(Handler)
-	return handler, handler.UnmarshalCaddyfile(h.Dispenser)
-}
-
-// UnmarshalCaddyfile reads:
-//
-//	moat_guard [<matcher>] {
-//		methods <method>...
-//		identity <header>...
-//		case_insensitive
-//		refuse_parameters
-//		credentials <header>...
-//		encoded_slash
-//		max_body <size>
-//		max_path <bytes>
-//		max_query <bytes>
-//		insecure_allow_encoded_slash
-//		insecure_allow_empty_segments
-//		insecure_allow_tls12
-//	}
-func (h *Handler) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
-	d.Next()
-	if d.NextArg() {
-		return d.Errf("guard: unexpected argument %q", d.Val())
-	}
-	return dispense.Words{
-		"methods":                       {Parse: dispense.Strings(&h.Methods)},
-		"identity":                      {Parse: dispense.Strings(&h.Identity)},
-		"refuse_parameters":             {Parse: dispense.Flag(&h.RefuseParameters)},
-		"case_insensitive":              {Parse: dispense.Flag(&h.CaseInsensitive)},
-		"credentials":                   {Parse: dispense.Strings(&h.Credentials)},
-		"encoded_slash":                 {Parse: dispense.Flag(&h.EncodedSlash)},
-		"max_body":                      {Parse: dispense.Size(&h.MaxBody)},
-		"max_path":                      {Parse: dispense.Count(&h.MaxPath, 1)},
-		"max_query":                     {Parse: dispense.Count(&h.MaxQuery, 1)},
-		"insecure_allow_encoded_slash":  {Parse: dispense.Flag(&h.InsecureAllowEncodedSlash)},
-		"insecure_allow_empty_segments": {Parse: dispense.Flag(&h.InsecureAllowEmptySegments)},
-		"insecure_allow_tls12":          {Parse: dispense.Flag(&h.InsecureAllowTLS12)},
-	}.Block(d, "guard")
 }
 
 // Interface guards.
