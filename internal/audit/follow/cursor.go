@@ -42,7 +42,7 @@ var (
 
 // loadCursor reads the cursor of the named sink. Without a file it is zero.
 func loadCursor(path, sink string) (cursor, error) {
-	file, err := os.Open(path)
+	file, err := os.Open(filepath.Clean(path))
 	if errors.Is(err, fs.ErrNotExist) {
 		return cursor{}, nil
 	}
@@ -90,7 +90,7 @@ func (c cursor) save(path, sink string) error {
 
 func replaceFile(path string, content []byte) error {
 	temporary := path + ".tmp"
-	file, err := os.OpenFile(temporary, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o600)
+	file, err := os.OpenFile(filepath.Clean(temporary), os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o600)
 	if err != nil {
 		return err
 	}
@@ -107,7 +107,7 @@ func replaceFile(path string, content []byte) error {
 
 // syncDir makes a rename in dir survive a power loss.
 func syncDir(dir string) error {
-	d, err := os.Open(dir)
+	d, err := os.Open(filepath.Clean(dir))
 	if err != nil {
 		return err
 	}

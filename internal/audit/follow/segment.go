@@ -56,7 +56,7 @@ func firstLine(r io.ReaderAt) ([]byte, error) {
 	for size := 4 << 10; ; size *= 4 {
 		buf := make([]byte, min(size, MaxLine+1))
 		n, err := r.ReadAt(buf, 0)
-		if err != nil && err != io.EOF {
+		if err != nil && !errors.Is(err, io.EOF) {
 			return nil, err
 		}
 		if end := bytes.IndexByte(buf[:n], '\n'); end >= 0 {
@@ -75,7 +75,7 @@ func lastNewline(r io.ReaderAt, size int64) (int64, error) {
 	for end := size; end > 0; {
 		start := max(0, end-int64(len(buf)))
 		n, err := r.ReadAt(buf[:end-start], start)
-		if err != nil && err != io.EOF {
+		if err != nil && !errors.Is(err, io.EOF) {
 			return 0, err
 		}
 		if i := bytes.LastIndexByte(buf[:n], '\n'); i >= 0 {
@@ -108,7 +108,7 @@ func lastSeq(r io.ReaderAt, size int64) (uint64, error) {
 		return 0, err
 	}
 	line := make([]byte, end-1-start)
-	if _, err := r.ReadAt(line, start); err != nil && err != io.EOF {
+	if _, err := r.ReadAt(line, start); err != nil && !errors.Is(err, io.EOF) {
 		return 0, err
 	}
 	h, err := readHead(line)

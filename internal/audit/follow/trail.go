@@ -2,7 +2,9 @@ package follow
 
 import (
 	"bytes"
+	"errors"
 	"io"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"slices"
@@ -99,7 +101,7 @@ func (t *trail) resume() (bool, error) {
 
 // open starts with the first line of a segment.
 func (t *trail) open(name string) error {
-	file, err := os.Open(filepath.Join(t.dir, name))
+	file, err := os.Open(filepath.Clean(filepath.Join(t.dir, name)))
 	if err != nil {
 		t.listed = time.Time{}
 		return err
@@ -206,7 +208,7 @@ func (t *trail) list(force bool) error {
 }
 
 func ignoreMissing(err error) error {
-	if os.IsNotExist(err) {
+	if errors.Is(err, fs.ErrNotExist) {
 		return nil
 	}
 	return err
@@ -252,7 +254,7 @@ func (t *trail) chunk(n int64) ([]byte, error) {
 		t.buf = make([]byte, max(n, 64<<10))
 	}
 	got, err := t.file.ReadAt(t.buf[:n], t.at.Offset)
-	if err != nil && err != io.EOF {
+	if err != nil && !errors.Is(err, io.EOF) {
 		return nil, err
 	}
 	return t.buf[:got], nil
@@ -307,7 +309,7 @@ func (t *trail) oversize(start []byte, size int64) ([]entry, error) {
 	raw := bytes.Clone(start[:4<<10])
 	for offset := t.at.Offset; offset < size; {
 		n, err := t.file.ReadAt(t.buf, offset)
-		if err != nil && err != io.EOF {
+		if err != nil && !errors.Is(err, io.EOF) {
 			return nil, err
 		}
 		if n == 0 {
@@ -332,7 +334,7 @@ func (t *trail) newest() (uint64, error) {
 	}
 	for _, name := range slices.Backward(t.names[max(0, len(t.names)-2):]) {
 		seq, err := newestOf(filepath.Join(t.dir, name))
-		if seq > 0 || (err != nil && !os.IsNotExist(err)) {
+		if seq > 0 || (err != nil && !errors.Is(err, fs.ErrNotExist)) {
 			return seq, err
 		}
 	}
@@ -340,7 +342,7 @@ func (t *trail) newest() (uint64, error) {
 }
 
 func newestOf(path string) (uint64, error) {
-	file, err := os.Open(path)
+	file, err := os.Open(filepath.Clean(path))
 	if err != nil {
 		return 0, err
 	}

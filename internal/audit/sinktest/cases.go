@@ -73,7 +73,7 @@ func recovers(fault Fault) func(t *testing.T, s *suite) {
 	return func(t *testing.T, s *suite) {
 		s.h.Fault(fault)
 		s.write(Lines(1, 30)...)
-		run := s.start(500 * time.Millisecond)
+		run := s.start(time.Second)
 		s.until("a reported failure", func() bool { return run.State().Failures >= 2 })
 		if run.Position() != 0 {
 			t.Fatalf("%s: went on to line %d", fault, run.Position())

@@ -13,7 +13,7 @@ import (
 var garbage = func() []byte {
 	b := make([]byte, 8<<10)
 	for i := range b {
-		b[i] = byte('~' - i%7)
+		b[i] = "~}|{zyx"[i%7]
 	}
 	return append(b, '\r', '\n')
 }()

@@ -26,7 +26,7 @@ type server struct {
 
 // launch starts cmd and waits until ready says so.
 func (s *server) launch(cmd *exec.Cmd, ready func() error) error {
-	log, err := os.Create(filepath.Join(s.dir, "server.log"))
+	log, err := os.Create(filepath.Clean(filepath.Join(s.dir, "server.log")))
 	if err != nil {
 		return err
 	}
@@ -61,7 +61,7 @@ func (s *server) launch(cmd *exec.Cmd, ready func() error) error {
 }
 
 func (s *server) log() string {
-	raw, err := os.ReadFile(filepath.Join(s.dir, "server.log"))
+	raw, err := os.ReadFile(filepath.Clean(filepath.Join(s.dir, "server.log")))
 	if err != nil {
 		return err.Error()
 	}
