@@ -17,12 +17,11 @@ var errDown = errors.New("connection refused")
 
 // fakeStore answers as told and remembers what it was asked.
 type fakeStore struct {
-	mu      sync.Mutex
-	err     error
-	short   bool
-	calls   []string
-	last    []ratelimit.Request
-	results []ratelimit.Result
+	mu    sync.Mutex
+	err   error
+	short bool
+	calls []string
+	last  []ratelimit.Request
 }
 
 func (f *fakeStore) fail(err error) {

@@ -19,8 +19,9 @@ import (
 const (
 	// DefaultTimeout bounds each step of a call when Options names no timeout.
 	DefaultTimeout = 50 * time.Millisecond
-	// MinTimeout and MaxTimeout bound Options.Timeout.
+	// MinTimeout is the least Options.Timeout.
 	MinTimeout = time.Millisecond
+	// MaxTimeout is the largest Options.Timeout.
 	MaxTimeout = 10 * time.Second
 
 	// MaxPoolSize is the largest Options.PoolSize.

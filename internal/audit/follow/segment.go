@@ -113,7 +113,7 @@ func lastSeq(r io.ReaderAt, size int64) (uint64, error) {
 	}
 	h, err := readHead(line)
 	if err != nil {
-		return 0, nil // set aside when its turn comes
+		return 0, nil //nolint:nilerr // Set aside when its turn comes.
 	}
 	return h.seq, nil
 }

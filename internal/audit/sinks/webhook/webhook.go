@@ -111,7 +111,7 @@ func (s *Sink) Deliver(ctx context.Context, lines []follow.Line) error {
 	}
 	ctx, cancel := context.WithTimeout(ctx, s.timeout)
 	defer cancel()
-	answer, err := s.post(ctx, lines)
+	answer, err := s.post(ctx, lines) //nolint:bodyclose // post has read and closed it.
 	if err != nil {
 		// The connection may be the reason, and HTTP/2 would use it again.
 		s.client.CloseIdleConnections()
