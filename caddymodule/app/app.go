@@ -7,7 +7,6 @@ import (
 	"errors"
 	"fmt"
 	"slices"
-	"sync/atomic"
 
 	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/caddyconfig/httpcaddyfile"
@@ -46,11 +45,8 @@ type App struct {
 	limiter *limiter
 	trail   *trailHandle
 	pooled  []func()
+	watches []func()
 }
-
-// live is the app that runs now. Pooled parts outlive the app that made them
-// and must not hold its logger; they ask for the current one.
-var live atomic.Pointer[App]
 
 // CaddyModule returns the module's registration.
 func (*App) CaddyModule() caddy.ModuleInfo {
@@ -75,12 +71,14 @@ func (a *App) provisionRoles() (err error) {
 	return err
 }
 
-// Start opens the trail and looks at what stands beside the gates.
+// Start opens the trail and looks at what stands beside the gates. What others
+// would see of a configuration that may still fail waits until it is
+// established.
 func (a *App) Start() error {
-	live.Store(a)
-	if err := a.trail.start(a); err != nil {
+	if err := a.trail.start(); err != nil {
 		return err
 	}
+	a.succeed()
 	if a.limiter.redis != nil {
 		a.limiter.redis.warm()
 	}
@@ -95,12 +93,22 @@ func (a *App) Start() error {
 func (a *App) Stop() error { return nil }
 
 // Cleanup gives back exactly what this app took from the pools, also after half
-// a Provision.
+// a Provision, and lets the app that started after it take over.
 func (a *App) Cleanup() error {
+	next := a.resign()
 	for _, release := range slices.Backward(a.pooled) {
 		release()
 	}
 	a.pooled = nil
+	// Not before: a sink of this configuration must have ended when one of the
+	// next continues at its place in the journal.
+	if next != nil {
+		next.establish()
+	}
+	for _, remove := range a.watches {
+		remove()
+	}
+	a.watches = nil
 	live.CompareAndSwap(a, nil)
 	return nil
 }

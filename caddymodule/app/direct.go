@@ -41,29 +41,32 @@ func (a *App) directTrail(instance string) (*trailHandle, error) {
 	for _, s := range a.Audit.Sinks {
 		stdout = stdout || s.Type == sinkStdout
 	}
-	d, err := hold(a, directs, "direct "+instance, func() (*direct, error) { return newDirect(instance), nil })
+	d, err := hold(a, directs, "direct "+instance, func() (*direct, error) { return newDirect(instance, stdout), nil })
 	if err != nil {
 		return nil, err
 	}
 	return &trailHandle{trail: &directView{d, stdout}}, nil
 }
 
-// directView switches standard output on or off when its configuration starts.
+// directView switches standard output on or off when its configuration is
+// established.
 type directView struct {
 	*direct
 	wanted bool
 }
 
-func (v *directView) start(*App) error {
+func (v *directView) start() error { return nil }
+
+func (v *directView) establish(*App) {
 	v.mu.Lock()
 	v.stdout = v.wanted
 	v.mu.Unlock()
-	return nil
 }
 
-func newDirect(instance string) *direct {
+func newDirect(instance string, stdout bool) *direct {
 	d := &direct{
 		instance: instance,
+		stdout:   stdout,
 		prev:     strings.Repeat("0", 2*sha256.Size),
 		queue:    make(chan []byte, directQueue),
 		done:     make(chan struct{}),
@@ -93,10 +96,8 @@ func (d *direct) write(e *audit.Event) error {
 		}
 	}
 	d.mu.Unlock()
-	if a := live.Load(); a != nil {
-		if c := a.logger.Named("audit").Check(zap.InfoLevel, "event"); c != nil {
-			c.Write(zap.Any("event", json.RawMessage(line)))
-		}
+	if c := logger().Named("audit").Check(zap.InfoLevel, "event"); c != nil {
+		c.Write(zap.Any("event", json.RawMessage(line)))
 	}
 	return counted(e, err)
 }

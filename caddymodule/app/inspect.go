@@ -27,6 +27,9 @@ func (a *App) inspect() {
 	for name, srv := range app.Servers {
 		found := &sights{}
 		found.walk(srv.Routes)
+		if srv.Errors != nil {
+			found.walk(srv.Errors.Routes)
+		}
 		if !found.gate {
 			continue
 		}

@@ -11,7 +11,6 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/moat-gateway/moat/caddymodule/internal/dispense"
-	"github.com/moat-gateway/moat/caddymodule/internal/telemetry"
 	"github.com/moat-gateway/moat/internal/token"
 	"github.com/moat-gateway/moat/internal/token/jwks"
 )
@@ -140,22 +139,19 @@ func (a *App) remoteKeys(i *Issuer, c jwks.Config, place string) (*issuerKeys, e
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", place, err)
 	}
-	telemetry.WatchKeys(name, remote.Age)
 	return &issuerKeys{source: remote, remote: remote}, nil
 }
 
 // keysChanged makes a change of a key set known: to the trail, because it
 // changes whose tokens count, and to the log.
 func keysChanged(issuer string, e jwks.Event) {
-	a := live.Load()
-	if a == nil {
-		return
-	}
 	if e.Err != nil {
-		a.logger.Warn("fetching keys failed; the last good set goes on serving",
+		logger().Warn("fetching keys failed; the last good set goes on serving",
 			zap.String("issuer", issuer), zap.Error(e.Err))
 	} else {
-		a.logger.Info("the key set changed", zap.String("issuer", issuer), zap.Int("keys", e.Keys))
+		logger().Info("the key set changed", zap.String("issuer", issuer), zap.Int("keys", e.Keys))
 	}
-	a.trail.keys(issuer, e)
+	if a := live.Load(); a != nil {
+		a.trail.keys(issuer, e)
+	}
 }

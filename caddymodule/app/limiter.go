@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"sync"
 	"time"
 
 	"github.com/caddyserver/caddy/v2"
@@ -11,7 +12,6 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/moat-gateway/moat/caddymodule/internal/dispense"
-	"github.com/moat-gateway/moat/caddymodule/internal/telemetry"
 	"github.com/moat-gateway/moat/internal/audit"
 	"github.com/moat-gateway/moat/internal/ratelimit"
 	"github.com/moat-gateway/moat/internal/ratelimit/memory"
@@ -52,6 +52,11 @@ type limiter struct {
 	instances int
 }
 
+// degraded reports whether limits that Redis should hold go by on_error.
+func (l *limiter) degraded() bool {
+	return l.redis != nil && l.redis.breaker.Degraded()
+}
+
 // sharedMemory is the store of this instance.
 type sharedMemory struct{ *memory.Store }
 
@@ -62,6 +67,8 @@ func (*sharedMemory) Destruct() error { return nil }
 // that takes over while Redis is away. That one is apart from the store of
 // limits that never were in Redis.
 type sharedRedis struct {
+	// key tells two clients apart: a change of any option makes another.
+	key     string
 	client  redis.UniversalClient
 	store   *redisstore.Store
 	breaker *ratelimit.Breaker
@@ -108,8 +115,9 @@ func (a *App) provisionLimiter() error {
 	if err != nil {
 		return err
 	}
-	a.limiter.redis, err = hold(a, redises, "redis "+redisconn.Key(options), func() (*sharedRedis, error) {
-		return openRedis(options)
+	key := redisconn.Key(options)
+	a.limiter.redis, err = hold(a, redises, "redis "+key, func() (*sharedRedis, error) {
+		return openRedis(key, options)
 	})
 	return err
 }
@@ -140,7 +148,7 @@ func (r *Redis) options() (redisconn.Options, error) {
 }
 
 // openRedis dials nothing: the first call does.
-func openRedis(o redisconn.Options) (*sharedRedis, error) {
+func openRedis(key string, o redisconn.Options) (*sharedRedis, error) {
 	client, err := redisconn.New(o)
 	if err != nil {
 		return nil, fmt.Errorf("redis: %w", err)
@@ -154,29 +162,37 @@ func openRedis(o redisconn.Options) (*sharedRedis, error) {
 		return nil, err
 	}
 	return &sharedRedis{
-		client: client, store: store, local: local,
-		breaker: ratelimit.NewBreaker(ratelimit.BreakerConfig{OnChange: degraded}),
+		key: key, client: client, store: store, local: local,
+		breaker: ratelimit.NewBreaker(ratelimit.BreakerConfig{OnChange: func(bool) { storeChanged() }}),
 	}, nil
 }
 
-// degraded makes it known, once each, when limits stop and begin again to hold
-// across instances.
-func degraded(on bool) {
-	value, action := 0.0, "store.recovered"
-	if on {
-		value, action = 1, "store.degraded"
-	}
-	telemetry.StoreDegraded.Set(value)
+// told is what was last made known about the shared limit store.
+var told struct {
+	sync.Mutex
+	degraded bool
+}
+
+// storeChanged makes it known, once each, when limits stop and begin again to
+// hold across instances. It goes by the store of the live configuration: a
+// reload can replace a store that is away by another one, and what requests
+// that still run find out about the old one is no news.
+func storeChanged() {
+	told.Lock()
+	defer told.Unlock()
 	a := live.Load()
-	if a == nil {
+	if a == nil || a.limiter.degraded() == told.degraded {
 		return
 	}
-	if on {
+	told.degraded = !told.degraded
+	action := "store.recovered"
+	if told.degraded {
+		action = "store.degraded"
 		a.logger.Error("the shared limit store is away; limits go by on_error until it is back")
 	} else {
-		a.logger.Info("the shared limit store is back")
+		a.logger.Info("the shared limit store is back, or another one is configured; limits no longer go by on_error")
 	}
-	// The caller is a request that must not wait for the trail.
+	// The caller may be a request that must not wait for the trail.
 	go a.trail.event(audit.Admin, action, "redis", audit.Allow, nil)
 }
 

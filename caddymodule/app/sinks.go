@@ -16,7 +16,6 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/moat-gateway/moat/caddymodule/internal/dispense"
-	"github.com/moat-gateway/moat/caddymodule/internal/telemetry"
 	"github.com/moat-gateway/moat/internal/audit/follow"
 	"github.com/moat-gateway/moat/internal/audit/journal"
 	"github.com/moat-gateway/moat/internal/audit/sinks/postgres"
@@ -28,16 +27,35 @@ import (
 // followers are the running sinks.
 var followers = caddy.NewUsagePool()
 
-// lastWords is how long a sink may go on delivering when the process ends.
+// lastWords is how long all sinks together may go on delivering when the
+// process ends.
 const lastWords = 2 * time.Second
+
+// lastMoment is when they must have ended. It is asked for when the process
+// ends, by the first sink, and counts for all: those that are away must not
+// hold up the end one after the other.
+var lastMoment = sync.OnceValue(func() time.Time { return time.Now().Add(lastWords) })
 
 // follower is a sink that reads the journal at its own pace.
 type follower struct {
 	*follow.Follower
+	kind   string
+	id     string
 	sink   follow.Sink
 	once   sync.Once
+	newest func() uint64
 	cancel context.CancelFunc
 	ended  chan struct{}
+}
+
+// target is where a sink's events go and how.
+type target struct {
+	// place is what tells two sinks of one type apart.
+	place string
+	// means is what else the sink is made with: a change of it needs another
+	// sink, which goes on where the one before was.
+	means []string
+	open  func() (follow.Sink, error)
 }
 
 // follow makes a follower for each sink, or takes over the one that runs.
@@ -47,23 +65,22 @@ func (a *App) follow(config journal.Config, sinks []*Sink) ([]*follower, error) 
 	seen := make(map[string]bool)
 	for _, s := range sinks {
 		place := "audit: sink " + s.Type
-		target, open, err := a.openSink(s, place)
-		if err != nil || open == nil {
+		to, err := a.target(s, place)
+		if err != nil || to.open == nil {
 			errs = append(errs, err)
 			continue
 		}
 		// The place in the journal belongs to where the events go, not to how:
 		// a rotated secret must not start over.
-		id := digest(s.Type, target)
+		id := digest(s.Type, to.place)
 		if seen[id] {
 			errs = append(errs, fmt.Errorf("%s: the same target stands twice", place))
 			continue
 		}
 		seen[id] = true
-		cursor := filepath.Join(config.Dir, "cursors", s.Type+"-"+id[:12])
-		key := strings.Join(append([]string{config.Dir, s.Type, target}, s.Secret...), "\x00")
-		f, err := hold(a, followers, digest(key), func() (*follower, error) {
-			return newFollower(s.Type, config.Dir, cursor, open)
+		key := digest(append([]string{config.Dir, s.Type, to.place}, to.means...)...)
+		f, err := hold(a, followers, key, func() (*follower, error) {
+			return newFollower(config.Dir, s.Type, id, to.open)
 		})
 		if err != nil {
 			errs = append(errs, fmt.Errorf("%s: %w", place, err))
@@ -74,64 +91,86 @@ func (a *App) follow(config journal.Config, sinks []*Sink) ([]*follower, error) 
 	return out, errors.Join(errs...)
 }
 
-// openSink checks a sink's settings. Target is what tells two sinks apart.
-func (a *App) openSink(s *Sink, place string) (target string, open func() (follow.Sink, error), err error) {
+// target checks a sink's settings. It has no open when another part of the
+// configuration, which has an error of its own, is missing.
+func (a *App) target(s *Sink, place string) (target, error) {
 	switch s.Type {
 	case sinkStdout:
-		return "", func() (follow.Sink, error) { return stdout.New(os.Stdout), nil }, nil
+		return target{open: func() (follow.Sink, error) { return stdout.New(os.Stdout), nil }}, nil
 	case sinkRedis:
-		key, err := dispense.Expand(place+": key", s.Key)
-		switch {
-		case err != nil:
-			return "", nil, err
-		case a.Redis == nil:
-			return "", nil, fmt.Errorf("%s: needs the redis block", place)
-		case a.limiter.redis == nil:
-			return "", nil, nil // The redis block has an error of its own.
-		}
-		client := a.limiter.redis.client
-		return key, func() (follow.Sink, error) {
-			return redisstream.New(client, redisstream.Config{Key: key})
-		}, nil
+		return a.redisTarget(s, place)
 	case sinkWebhook:
 		url, err := dispense.Expand(place+": url", s.URL)
 		secrets, secretErr := dispense.ExpandAll(place+": secret", s.Secret)
-		if err := errors.Join(err, secretErr); err != nil {
-			return "", nil, err
-		}
-		return url, func() (follow.Sink, error) {
+		return target{place: url, means: secrets, open: func() (follow.Sink, error) {
 			return webhook.New(webhook.Config{URL: url, Secrets: secrets})
-		}, nil
+		}}, errors.Join(err, secretErr)
 	case sinkPostgres:
 		dsn, err := dispense.Expand(place+": dsn", s.DSN)
-		if err != nil {
-			return "", nil, err
-		}
-		return dsn, func() (follow.Sink, error) { return postgres.New(postgres.Config{DSN: dsn}) }, nil
+		return target{place: dsn, open: func() (follow.Sink, error) {
+			return postgres.New(postgres.Config{DSN: dsn})
+		}}, err
 	}
-	return "", nil, fmt.Errorf("%s: unknown; must be %s, %s, %s or %s", place, sinkStdout, sinkRedis, sinkWebhook, sinkPostgres)
+	return target{}, fmt.Errorf("%s: unknown; must be %s, %s, %s or %s", place, sinkStdout, sinkRedis, sinkWebhook, sinkPostgres)
 }
 
-func newFollower(kind, dir, cursor string, open func() (follow.Sink, error)) (*follower, error) {
+// redisTarget delivers through the client of the redis block and cannot outlive
+// it.
+func (a *App) redisTarget(s *Sink, place string) (target, error) {
+	key, err := dispense.Expand(place+": key", s.Key)
+	switch {
+	case err != nil:
+		return target{}, err
+	case a.Redis == nil:
+		return target{}, fmt.Errorf("%s: needs the redis block", place)
+	case a.limiter.redis == nil:
+		return target{}, nil
+	}
+	shared := a.limiter.redis
+	return target{place: key, means: []string{shared.key}, open: func() (follow.Sink, error) {
+		return redisstream.New(shared.client, redisstream.Config{Key: key})
+	}}, nil
+}
+
+func newFollower(dir, kind, id string, open func() (follow.Sink, error)) (*follower, error) {
 	sink, err := open()
 	if err != nil {
 		return nil, err
 	}
-	f, err := follow.New(follow.Config{
-		Dir: dir, Cursor: cursor, Sink: sink,
-		OnState: func(s follow.State) { reportSink(kind, s) },
+	f := &follower{kind: kind, id: id, sink: sink, ended: make(chan struct{})}
+	f.Follower, err = follow.New(follow.Config{
+		Dir: dir, Cursor: filepath.Join(dir, "cursors", kind+"-"+id[:12]), Sink: sink,
+		OnState: f.report,
 	})
 	if err != nil {
 		return nil, errors.Join(err, sink.Close())
 	}
-	telemetry.WatchSink(kind, func() uint64 { n, _ := f.Lag(); return n })
-	return &follower{Follower: f, sink: sink, ended: make(chan struct{})}, nil
+	return f, nil
 }
 
-func (f *follower) start() {
+// labels are the names of one configuration's sinks in the metrics: the type
+// alone where that tells them apart.
+func labels(followers []*follower) []string {
+	count := make(map[string]int)
+	for _, f := range followers {
+		count[f.kind]++
+	}
+	out := make([]string, len(followers))
+	for n, f := range followers {
+		out[n] = f.kind
+		if count[f.kind] > 1 {
+			out[n] += "-" + f.id[:6]
+		}
+	}
+	return out
+}
+
+// start runs the follower if it does not run yet. Newest is the number of the
+// journal's last event.
+func (f *follower) start(newest func() uint64) {
 	f.once.Do(func() {
 		ctx, cancel := context.WithCancel(context.Background())
-		f.cancel = cancel
+		f.newest, f.cancel = newest, cancel
 		go func() {
 			defer close(f.ended)
 			_ = f.Run(ctx) // It ends with the context; trouble is told through OnState.
@@ -142,38 +181,40 @@ func (f *follower) start() {
 // Destruct ends the follower. When the process ends, it first gets a moment to
 // deliver what the journal wrote last.
 func (f *follower) Destruct() error {
-	started := true
-	f.once.Do(func() { started = false; close(f.ended) })
-	if started {
-		if caddy.Exiting() {
-			for deadline := time.Now().Add(lastWords); time.Now().Before(deadline); time.Sleep(20 * time.Millisecond) {
-				f.Wake()
-				if lag, _ := f.Lag(); lag == 0 {
-					break
-				}
-			}
-		}
-		f.cancel()
+	f.once.Do(func() { f.cancel = func() {}; close(f.ended) }) // It was never started.
+	if caddy.Exiting() {
+		f.finish(lastMoment())
 	}
+	f.cancel()
 	<-f.ended
 	return f.sink.Close()
 }
 
-// reportSink logs what changed about a sink.
-func reportSink(kind string, s follow.State) {
-	a := live.Load()
-	if a == nil {
-		return
+// finish waits until the sink has got everything, has ended, or time is up.
+func (f *follower) finish(deadline time.Time) {
+	look := time.NewTicker(20 * time.Millisecond)
+	defer look.Stop()
+	for time.Now().Before(deadline) && f.newest != nil && f.Position() < f.newest() {
+		f.Wake()
+		select {
+		case <-f.ended:
+			return
+		case <-look.C:
+		}
 	}
+}
+
+// report logs what changed about the sink.
+func (f *follower) report(s follow.State) {
 	fields := []zap.Field{
-		zap.String("sink", kind), zap.Uint64("lag", s.Lag), zap.Uint64("failures", s.Failures),
-		zap.Uint64("lost", s.Lost), zap.Uint64("set_aside", s.SetAside),
+		zap.String("sink", f.kind), zap.String("id", f.id[:6]), zap.Uint64("lag", s.Lag),
+		zap.Uint64("failures", s.Failures), zap.Uint64("lost", s.Lost), zap.Uint64("set_aside", s.SetAside),
 	}
 	switch {
 	case s.Failures == 0 && s.CursorError == "":
-		a.logger.Info("audit sink delivers", fields...)
+		logger().Info("audit sink delivers", fields...)
 	case s.Failures <= 1 || s.CursorError != "":
-		a.logger.Warn("audit sink fails; the journal keeps the events",
+		logger().Warn("audit sink fails; the journal keeps the events",
 			append(fields, zap.String("error", s.LastError), zap.String("cursor_error", s.CursorError))...)
 	}
 }

@@ -24,7 +24,11 @@ var trails = caddy.NewUsagePool()
 type trail interface {
 	audit.Trail
 	caddy.Destructor
-	start(*App) error
+	// start makes the trail ready to take events. It changes nothing about one
+	// that another configuration uses.
+	start() error
+	// establish makes the trail what the app's configuration wants it to be.
+	establish(*App)
 }
 
 // trailHandle is a configuration's view of a trail.
@@ -60,9 +64,7 @@ func (h *trailHandle) event(class audit.Class, action, resource string, outcome 
 		set(&e.Details)
 	}
 	if err := h.Record(e); err != nil {
-		if a := live.Load(); a != nil {
-			a.logger.Warn("the trail could not take an event", zap.String("action", action), zap.Error(err))
-		}
+		logger().Warn("the trail could not take an event", zap.String("action", action), zap.Error(err))
 	}
 }
 
@@ -84,6 +86,8 @@ type journalled struct {
 	config  journal.Config
 	flood   *audit.Flood
 	journal atomic.Pointer[journal.Journal]
+	// greeted: the start of the gateway is on record.
+	greeted atomic.Bool
 
 	mu     sync.Mutex
 	closed bool
@@ -111,33 +115,43 @@ func (a *App) journalTrail(config journal.Config, sinks []*Sink) (*trailHandle, 
 	if err != nil {
 		return nil, err
 	}
+	if config.Instance != t.config.Instance {
+		return nil, fmt.Errorf("audit: instance %q: must stay %q while the journal %q is open",
+			config.Instance, t.config.Instance, config.Dir)
+	}
 	return &trailHandle{
 		trail: &configured{t, config, followers},
 		open:  a.Audit.OnFull == "open",
 	}, nil
 }
 
-// configured applies a configuration's tunables and starts its sinks when it
-// starts, not while it is only validated.
+// configured is a configuration's use of a journal: its tunables and its sinks.
 type configured struct {
 	*journalled
 	config    journal.Config
 	followers []*follower
 }
 
-func (c *configured) start(a *App) error {
-	first := c.journal.Load() == nil
-	if err := c.open(c.config); err != nil {
+func (c *configured) start() error {
+	if _, err := c.current(); err != nil {
 		return fmt.Errorf("audit: %w", err)
 	}
-	for _, f := range c.followers {
-		f.start()
+	return nil
+}
+
+func (c *configured) establish(a *App) {
+	if err := c.reconfigure(c.config); err != nil {
+		a.logger.Error("the audit journal keeps its old settings", zap.Error(err))
 	}
-	if first {
+	for n, label := range labels(c.followers) {
+		f := c.followers[n]
+		f.start(c.newest)
+		a.watches = append(a.watches, telemetry.WatchSink(label, func() uint64 { lag, _ := f.Lag(); return lag }))
+	}
+	if c.greeted.CompareAndSwap(false, true) {
 		a.trail.event(audit.Admin, "gateway.start", "moat", audit.Allow, nil)
 	}
 	a.trail.event(audit.Admin, "config.loaded", "moat", audit.Allow, nil)
-	return nil
 }
 
 func newJournalled(config journal.Config) *journalled {
@@ -161,35 +175,46 @@ func sweep(flood *audit.Flood, done <-chan struct{}) {
 	}
 }
 
-// open opens the journal, or applies config to the open one.
-func (t *journalled) open(config journal.Config) error {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	if t.closed {
-		return audit.ErrClosed
-	}
-	if j := t.journal.Load(); j != nil {
-		return j.Reconfigure(config)
-	}
-	if old, ok := lingering.LoadAndDelete(config.Dir); ok {
-		_ = old.(*journalled).close() // Its own log has told what was lost.
-	}
-	j, err := journal.Open(config)
-	if err != nil {
-		return err
-	}
-	t.journal.Store(j)
-	return nil
-}
-
+// current returns the journal, which it opens if nobody has.
 func (t *journalled) current() (*journal.Journal, error) {
 	if j := t.journal.Load(); j != nil {
 		return j, nil
 	}
-	if err := t.open(t.config); err != nil {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.closed {
+		return nil, audit.ErrClosed
+	}
+	if j := t.journal.Load(); j != nil {
+		return j, nil
+	}
+	if old, ok := lingering.LoadAndDelete(t.config.Dir); ok {
+		_ = old.(*journalled).close() // Its own log has told what was lost.
+	}
+	j, err := journal.Open(t.config)
+	if err != nil {
 		return nil, err
 	}
-	return t.journal.Load(), nil
+	t.journal.Store(j)
+	return j, nil
+}
+
+// reconfigure applies config to the journal.
+func (t *journalled) reconfigure(config journal.Config) error {
+	j, err := t.current()
+	if err != nil {
+		return err
+	}
+	return j.Reconfigure(config)
+}
+
+// newest is the number of the last event in the journal.
+func (t *journalled) newest() uint64 {
+	j := t.journal.Load()
+	if j == nil {
+		return 0
+	}
+	return j.Stats().Seq
 }
 
 // Record takes an event; refusals that flood are counted and summed up.
@@ -266,14 +291,10 @@ func counted(e *audit.Event, err error) error {
 
 // troubled makes trouble of the journal known beside the journal.
 func troubled(kind string, err error) {
-	a := live.Load()
-	if a == nil {
-		return
-	}
 	if kind == journal.TroubleOver {
-		a.logger.Info("the audit journal is written again")
+		logger().Info("the audit journal is written again")
 		return
 	}
-	a.logger.Error("the audit journal cannot be written",
+	logger().Error("the audit journal cannot be written",
 		zap.String("kind", kind), zap.Error(errors.Join(err)))
 }

@@ -103,27 +103,23 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyht
 	if v.refused != nil {
 		telemetry.Tokens.WithLabelValues(v.issuer, v.refused.Reason).Inc()
 		ex.AuthFailure = v.refused.Reason
-		if !open {
-			if refusal := h.refuse(w, r, v); refusal != nil {
-				return refusal
-			}
-		}
+	} else if v.caller == nil && h.Anonymous == "" {
+		v.refused = &denial.Refusal{Code: denial.TokenMissing, Reason: "jwt.missing"}
 	}
-	if v.caller == nil && v.refused == nil && h.Anonymous == "" && !open {
-		if refusal := h.missing(w, r); refusal != nil {
-			return refusal
-		}
+	switch {
+	case v.refused == nil, open:
+	case h.InsecureShadow:
+		ex.Shadow(v.refused.Reason)
+	default:
+		// Whatever Refuse returns, the request ends here: composed without the
+		// moat directive it has answered already and returns nil.
+		return h.refuse(w, r, v)
 	}
 	r = h.identify(r, ex, v)
 	return next.ServeHTTP(w, r)
 }
 
-// refuse returns nil in shadow mode.
 func (h *Handler) refuse(w http.ResponseWriter, r *http.Request, v verdict) error {
-	if h.InsecureShadow {
-		exchange.From(r.Context()).Shadow(v.refused.Reason)
-		return nil
-	}
 	h.dropTokens(r, Source{}) // Not to an error route's upstream either.
 	switch v.refused.Code.Status {
 	case http.StatusUnauthorized:
@@ -132,15 +128,6 @@ func (h *Handler) refuse(w http.ResponseWriter, r *http.Request, v verdict) erro
 		denial.RetryAfter(w.Header(), 0)
 	}
 	return denial.Refuse(w, r, v.refused)
-}
-
-func (h *Handler) missing(w http.ResponseWriter, r *http.Request) error {
-	if h.InsecureShadow {
-		exchange.From(r.Context()).Shadow("jwt.missing")
-		return nil
-	}
-	denial.Challenge(w.Header(), h.Realm, denial.TokenMissing)
-	return denial.Refuse(w, r, &denial.Refusal{Code: denial.TokenMissing, Reason: "jwt.missing"})
 }
 
 // verdict is what became of the token, if there was one.

@@ -26,13 +26,10 @@ var (
 		Help:    "Time for one decision by the limit store.",
 		Buckets: []float64{.00001, .00005, .0001, .00025, .0005, .001, .0025, .005, .01, .025, .05, .1},
 	})
-	StoreDegraded = prometheus.NewGauge(prometheus.GaugeOpts{
-		Name: "moat_store_degraded",
-		Help: "1 while the shared limit store is unavailable and limits hold locally.",
-	})
-	keysAge = newWatch("moat_jwks_age_seconds", "Age of an issuer's key set.", "issuer")
-	sinkLag = newWatch("moat_audit_sink_lag_events", "Events in the journal that a sink has not delivered yet.", "sink")
-	Added   = prometheus.NewHistogram(prometheus.HistogramOpts{
+	storeDegraded = newWatch("moat_store_degraded", "1 while the shared limit store is unavailable and limits go by on_error.")
+	keysAge       = newWatch("moat_jwks_age_seconds", "Age of an issuer's key set.", "issuer")
+	sinkLag       = newWatch("moat_audit_sink_lag_events", "Events in the journal that a sink has not delivered yet.", "sink")
+	Added         = prometheus.NewHistogram(prometheus.HistogramOpts{
 		Name:    "moat_added_seconds",
 		Help:    "Time that the gateway itself added to a request.",
 		Buckets: []float64{.000005, .00001, .000025, .00005, .0001, .00025, .0005, .001, .005, .025, .1},
@@ -52,7 +49,7 @@ func Register(ctx caddy.Context) error {
 	}
 	for _, c := range []prometheus.Collector{
 		Requests, Tokens, Rules, Limits, Events, Dropped,
-		StoreSeconds, StoreDegraded, keysAge, sinkLag, Added,
+		StoreSeconds, storeDegraded, keysAge, sinkLag, Added,
 	} {
 		var already prometheus.AlreadyRegisteredError
 		if err := registry.Register(c); err != nil && !errors.As(err, &already) {
