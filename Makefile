@@ -7,7 +7,7 @@ TOOLS         := $(CURDIR)/.tools
 FUZZTIME      ?= 10s
 FUZZPROCS     ?= 2
 
-.PHONY: all build demo test vet fmt lint unit race integration fuzz bench soak xcaddy system clean
+.PHONY: all build demo test vet fmt lint unit race coverage integration fuzz fuzz-smoke bench xcaddy system clean
 
 all: build
 
@@ -18,7 +18,7 @@ demo: build
 	./moat demo
 
 # The order is from cheap to dear, so that a mistake shows early.
-test: system fmt vet lint race unit fuzz-smoke integration
+test: system fmt vet lint race coverage unit fuzz-smoke integration
 
 fmt:
 	@test -z "$$(gofmt -l $$(git ls-files '*.go'))" || { echo "gofmt would change:"; gofmt -l $$(git ls-files '*.go'); exit 1; }
@@ -37,6 +37,10 @@ lint: $(TOOLS)/golangci-lint-$(GOLANGCI)
 race:
 	$(GO) test -race -shuffle=on ./internal/...
 
+# What decides must be covered: the figures are printed, below 95 % it fails.
+coverage:
+	@./scripts/coverage 95 ./internal/canon ./internal/rbac ./internal/token
+
 unit:
 	$(GO) test -shuffle=on ./caddymodule/... ./cmd/...
 
@@ -46,7 +50,7 @@ integration: build
 
 # Each fuzz target for FUZZTIME, one after the other.
 fuzz-smoke:
-	@./scripts/fuzz 5s
+	@./scripts/fuzz 10s
 
 fuzz:
 	@./scripts/fuzz $(FUZZTIME)

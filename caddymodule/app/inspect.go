@@ -65,11 +65,21 @@ func (s *sights) walk(routes caddyhttp.RouteList) {
 	}
 }
 
+// asks reports whether a proxy is what forward_auth makes: it asks a server for
+// its opinion and handles every answer itself. The application gets nothing of
+// it, so it needs no seal.
+func asks(h *reverseproxy.Handler) bool {
+	return h.Rewrite != nil && h.Rewrite.Method != "" && len(h.HandleResponse) > 0
+}
+
 func (s *sights) look(handler any) {
 	switch h := handler.(type) {
 	case *caddyhttp.Subroute:
 		s.walk(h.Routes)
 	case *reverseproxy.Handler:
+		if asks(h) {
+			return
+		}
 		transport, ok := h.Transport.(caddy.Module)
 		if !ok || string(transport.CaddyModule().ID) != sealModule {
 			s.unsealed++

@@ -2,12 +2,15 @@ package app
 
 import (
 	"bytes"
-	"io"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"encoding/base64"
+	"fmt"
 	"net/http"
 	"net/http/httptest"
 	"os"
 	"path/filepath"
-	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -19,8 +22,6 @@ import (
 
 	"github.com/moat-gateway/moat/caddymodule/internal/telemetry"
 	"github.com/moat-gateway/moat/internal/audit"
-	"github.com/moat-gateway/moat/internal/audit/follow"
-	"github.com/moat-gateway/moat/internal/audit/sinks/stdout"
 	"github.com/moat-gateway/moat/internal/ratelimit"
 )
 
@@ -209,62 +210,6 @@ func TestAnotherInstanceCannotTakeOverTheJournal(t *testing.T) {
 	}
 }
 
-func redisApp(dir string, timeout time.Duration) *App {
-	a := journalApp(dir, &Sink{Type: sinkRedis, Key: "events"})
-	a.Redis = &Redis{URL: "redis://127.0.0.1:1/0", Timeout: caddy.Duration(timeout)}
-	return a
-}
-
-func sinksOf(a *App) []*follower { return a.trail.trail.(*configured).followers }
-
-func ended(f *follower) bool {
-	select {
-	case <-f.ended:
-		return true
-	default:
-		return false
-	}
-}
-
-func TestTheRedisSinkFollowsAChangeOfTheRedisBlock(t *testing.T) {
-	dir := filepath.Join(t.TempDir(), "journal")
-	first, same, other := redisApp(dir, time.Second), redisApp(dir, time.Second), redisApp(dir, 2*time.Second)
-	start(t, first)
-	start(t, same)
-	end(t, first)
-	old := sinksOf(same)[0]
-	if sinksOf(first)[0] != old || ended(old) {
-		t.Fatal("a reload that changes nothing ends the sink")
-	}
-	start(t, other)
-	next := sinksOf(other)[0]
-	if next == old {
-		t.Fatal("the sink keeps the client of a configuration that is going to end")
-	}
-	if next.id != old.id {
-		t.Error("the sink starts over instead of going on at its place")
-	}
-	// Two that store their place in one file must never run side by side.
-	if next.newest != nil {
-		t.Error("the next sink runs while the old one does")
-	}
-	end(t, same)
-	if !ended(old) || ended(next) || next.newest == nil {
-		t.Errorf("old ended: %t, next ended: %t", ended(old), ended(next))
-	}
-}
-
-func TestTheSinkOfAFailedReloadNeverRuns(t *testing.T) {
-	dir := filepath.Join(t.TempDir(), "journal")
-	first, failed := redisApp(dir, time.Second), redisApp(dir, 2*time.Second)
-	start(t, first)
-	start(t, failed)
-	end(t, failed)
-	if sinksOf(failed)[0].newest != nil || ended(sinksOf(first)[0]) {
-		t.Error("a failed reload touches the sinks")
-	}
-}
-
 // trip makes the breaker of a's Redis, where nobody listens, open.
 func trip(t *testing.T, a *App) {
 	t.Helper()
@@ -336,68 +281,29 @@ func metrics(t *testing.T) map[string]string {
 	return out
 }
 
-func webhooks(t *testing.T, n int) []*Sink {
-	t.Helper()
-	var sinks []*Sink
-	for range n {
-		server := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) {}))
-		t.Cleanup(server.Close)
-		sinks = append(sinks, &Sink{Type: sinkWebhook, URL: server.URL, Secret: []string{strings.Repeat("s", 32)}})
-	}
-	return sinks
-}
-
-func sinkLabels(t *testing.T) []string {
-	t.Helper()
-	var out []string
-	for name := range metrics(t) {
-		if label, ok := strings.CutPrefix(name, "moat_audit_sink_lag_events sink="); ok {
-			out = append(out, label)
-		}
-	}
-	slices.Sort(out)
-	return out
-}
-
-func TestSinksOfOneTypeAreToldApart(t *testing.T) {
-	dir := filepath.Join(t.TempDir(), "journal")
-	hooks := webhooks(t, 2)
-	first := journalApp(dir, append(hooks, &Sink{Type: sinkStdout})...)
-	start(t, first)
-	want := []string{sinkStdout}
-	for _, f := range sinksOf(first)[:2] {
-		want = append(want, "webhook-"+f.id[:6])
-	}
-	slices.Sort(want)
-	if got := sinkLabels(t); !slices.Equal(got, want) {
-		t.Errorf("sinks %q, want %q", got, want)
-	}
-	failed := journalApp(dir, hooks[0])
-	start(t, failed)
-	end(t, failed)
-	if got := sinkLabels(t); !slices.Equal(got, want) {
-		t.Errorf("sinks %q after a failed reload, want %q", got, want)
-	}
-	start(t, journalApp(dir, hooks[0]))
-	end(t, first)
-	if got := sinkLabels(t); !slices.Equal(got, []string{"webhook"}) {
-		t.Errorf("sinks %q, want the one that is left", got)
-	}
-}
-
-func TestSinksThatAreAwayShareOneLastMoment(t *testing.T) {
-	f, err := newFollower(t.TempDir(), sinkStdout, digest("x"), func() (follow.Sink, error) { return stdout.New(io.Discard), nil })
+func TestTheAgeOfKeysIsReportedForConfiguredIssuersOnly(t *testing.T) {
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
 		t.Fatal(err)
 	}
-	f.newest = func() uint64 { return 1 }
-	close(f.ended)
-	begin := time.Now()
-	f.finish(begin.Add(time.Minute))
-	if took := time.Since(begin); took > 10*time.Second {
-		t.Errorf("waited %s for a sink that has ended", took)
+	point, err := key.PublicKey.Bytes()
+	if err != nil {
+		t.Fatal(err)
 	}
-	if one, two := lastMoment(), lastMoment(); !one.Equal(two) || time.Until(one) > lastWords {
-		t.Errorf("one sink until %s, the next until %s", one, two)
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		w.Header().Set("Content-Type", "application/json")
+		_, _ = fmt.Fprintf(w, `{"keys":[{"kty":"EC","crv":"P-256","alg":"ES256","use":"sig","kid":"1","x":%q,"y":%q}]}`,
+			base64.RawURLEncoding.EncodeToString(point[1:33]), base64.RawURLEncoding.EncodeToString(point[33:]))
+	}))
+	t.Cleanup(server.Close)
+	a := &App{Issuers: []*Issuer{{
+		Name: "main", Iss: []string{"https://id.test"}, Audience: []string{"a"}, JWKS: server.URL, InsecureHTTPJWKS: true,
+	}}}
+	start(t, a)
+	reported := func() bool { _, ok := metrics(t)["moat_jwks_age_seconds issuer=main"]; return ok }
+	await(t, "the age of the keys", reported)
+	end(t, a)
+	if reported() {
+		t.Error("the age of keys that nobody uses is reported")
 	}
 }
