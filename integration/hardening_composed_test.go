@@ -159,16 +159,17 @@ func TestHardeningComposedTokenRefusalEndsTheRequest(t *testing.T) {
 }
 
 // TestHardeningComposedStripsIdentity pretends to be somebody on a route that is
-// open to everybody.
+// open to everybody, behind a proxy with the seal and behind one without.
 func TestHardeningComposedStripsIdentity(t *testing.T) {
 	t.Parallel()
-	s := startComposed(t, "moat_guard", composedJWT, composedRules)
+	s := startComposed(t, "moat_guard", composedJWT, composedRules, "reverse_proxy /open/bare {spy}")
 	for i, name := range append(spellings("X", "User", "Id"), spellings("X", "Roles")...) {
 		t.Run(name, func(t *testing.T) {
-			open, mine := fmt.Sprintf("open-%d", i), fmt.Sprintf("mine-%d", i)
+			open, bare, mine := fmt.Sprintf("open-%d", i), fmt.Sprintf("bare-%d", i), fmt.Sprintf("mine-%d", i)
+			s.raw(t, rawRequest("GET", "/open/bare", s.Addr, caseHeader+": "+bare, name+": forged", "Connection: "+name))
 			s.raw(t, rawRequest("GET", "/open/a", s.Addr, caseHeader+": "+open, name+": forged", "Connection: "+name))
 			s.raw(t, rawRequest("GET", "/me", s.Addr, caseHeader+": "+mine, name+": forged", bearer(s.Issuer.as(t, "u-1", "user"))))
-			for mark, want := range map[string]map[string]string{open: nil, mine: {"x-user-id": "u-1", "x-roles": "user"}} {
+			for mark, want := range map[string]map[string]string{open: nil, bare: nil, mine: {"x-user-id": "u-1", "x-roles": "user"}} {
 				got := s.Spy.marked(mark)
 				if len(got) != 1 {
 					t.Fatalf("%s: %d requests upstream, want one", mark, len(got))

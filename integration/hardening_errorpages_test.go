@@ -141,21 +141,24 @@ func TestHardeningErrorPagesSeeNoCredentials(t *testing.T) {
 	good := s.Issuer.as(t, "u-1", "user")
 	signature := good[strings.LastIndex(good, ".")+1:]
 	for name, c := range map[string]struct {
-		path   string
+		line   string // method and path
 		header []string
 	}{
-		"no token at all":             {"/me", []string{caseHeader + ": no token at all", "X-User-Id: planted", "X_User_Id: planted"}},
-		"a bad cookie":                {"/me", withCredentials("a bad cookie")},
-		"a bad bearer":                {"/me", append(withCredentials("a bad bearer")[:1], bearer("planted"), "X-Rewrite-URL: planted")},
-		"another scheme":              {"/me", []string{caseHeader + ": another scheme", "Authorization: Basic planted", "Forwarded: for=planted"}},
-		"a verified bearer, no rule":  {"/nowhere", []string{caseHeader + ": a verified bearer, no rule", bearer(good), "X-Real-IP: planted"}},
-		"a verified cookie, denied":   {"/internal/x", []string{caseHeader + ": a verified cookie, denied", "Cookie: access_token=" + good}},
-		"a verified header, no rule":  {"/nowhere", []string{caseHeader + ": a verified header, no rule", "X-Access-Token: " + good}},
-		"verified, dead upstream":     {"/dead/x", []string{caseHeader + ": verified, dead upstream", bearer(good), "X-User-Id: planted"}},
-		"token header, dead upstream": {"/dead/x", []string{caseHeader + ": token header, dead upstream", "X-Access-Token: " + good}},
+		"no token at all":             {"GET /me", []string{caseHeader + ": no token at all", "X-User-Id: planted", "X_User_Id: planted"}},
+		"a bad cookie":                {"GET /me", withCredentials("a bad cookie")},
+		"a bad bearer":                {"GET /me", append(withCredentials("a bad bearer")[:1], bearer("planted"), "X-Rewrite-URL: planted")},
+		"another scheme":              {"GET /me", []string{caseHeader + ": another scheme", "Authorization: Basic planted", "Forwarded: for=planted"}},
+		"a verified bearer, no rule":  {"GET /nowhere", []string{caseHeader + ": a verified bearer, no rule", bearer(good), "X-Real-IP: planted"}},
+		"a verified cookie, denied":   {"GET /internal/x", []string{caseHeader + ": a verified cookie, denied", "Cookie: access_token=" + good}},
+		"a verified header, no rule":  {"GET /nowhere", []string{caseHeader + ": a verified header, no rule", "X-Access-Token: " + good}},
+		"verified, dead upstream":     {"GET /dead/x", []string{caseHeader + ": verified, dead upstream", bearer(good), "X-User-Id: planted"}},
+		"token header, dead upstream": {"GET /dead/x", []string{caseHeader + ": token header, dead upstream", "X-Access-Token: " + good}},
+		"refused by the guard":        {"PROPFIND /open/a", append(withCredentials("refused by the guard"), "Authorization: Basic planted")},
+		"token and all, no rule":      {"POST /nowhere", append(withCredentials("token and all, no rule"), bearer(good))},
 	} {
 		t.Run(name, func(t *testing.T) {
-			e := s.raw(t, rawRequest("GET", c.path, s.Addr, c.header...))
+			method, path, _ := strings.Cut(c.line, " ")
+			e := s.raw(t, rawRequest(method, path, s.Addr, c.header...))
 			r := onlyPage(t, pages, name, e)
 			head := string(r.Head)
 			if strings.Contains(head, "planted") || strings.Contains(head, signature) {

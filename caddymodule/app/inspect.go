@@ -1,6 +1,8 @@
 package app
 
 import (
+	"net/http"
+
 	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp/reverseproxy"
@@ -65,11 +67,11 @@ func (s *sights) walk(routes caddyhttp.RouteList) {
 	}
 }
 
-// asks reports whether a proxy is what forward_auth makes: it asks a server for
-// its opinion and handles every answer itself. The application gets nothing of
-// it, so it needs no seal.
+// asks reports whether a proxy looks exactly like what forward_auth makes: a GET
+// for one fixed URI whose good answer is handled and not passed on. That is a
+// question to another server, not the request to the application.
 func asks(h *reverseproxy.Handler) bool {
-	return h.Rewrite != nil && h.Rewrite.Method != "" && len(h.HandleResponse) > 0
+	return h.Rewrite != nil && h.Rewrite.Method == http.MethodGet && h.Rewrite.URI != "" && len(h.HandleResponse) == 1
 }
 
 func (s *sights) look(handler any) {

@@ -22,7 +22,8 @@ func init() { httpcaddyfile.RegisterDirective("moat", parse) }
 // block is what a moat block says. Modules are kept as their JSON: the gate
 // needs a few fields of them and must not know their types.
 type block struct {
-	site    string
+	site    string // label in metrics
+	scope   string // keeps counters apart
 	realm   string
 	shadow  bool
 	guard   map[string]any
@@ -49,9 +50,12 @@ func parse(h httpcaddyfile.Helper) ([]httpcaddyfile.ConfigValue, error) {
 	if err := placed(h); err != nil {
 		return nil, err
 	}
-	b := &block{site: dispense.Site(h), guard: map[string]any{}, headers: map[string]any{}}
+	b := &block{guard: map[string]any{}, headers: map[string]any{}}
 	if err := b.words().Block(h.Dispenser, "moat"); err != nil {
 		return nil, err
+	}
+	if b.scope = b.site; b.site == "" {
+		b.site, b.scope = dispense.Site(h), dispense.Scope(h)
 	}
 	if err := b.check(h); err != nil {
 		return nil, err
@@ -227,7 +231,7 @@ func (b *block) prepare() {
 }
 
 func (b *block) limit(limits []any) json.RawMessage {
-	settings := map[string]any{"site": b.site, "limits": limits}
+	settings := map[string]any{"site": b.scope, "limits": limits}
 	if fold, ok := b.guard["case_insensitive"]; ok {
 		settings["case_insensitive"] = fold
 	}

@@ -15,7 +15,7 @@ import (
 func canonicalHeader(name string) string { return http.CanonicalHeaderKey(name) }
 
 func parse(h httpcaddyfile.Helper) (caddyhttp.MiddlewareHandler, error) {
-	handler := &Handler{Site: dispense.Site(h)}
+	handler := &Handler{Site: dispense.Scope(h)}
 	return handler, handler.UnmarshalCaddyfile(h.Dispenser)
 }
 

@@ -1,0 +1,87 @@
+package audit
+
+import (
+	"errors"
+	"net/http"
+	"net/http/httptest"
+	"testing"
+
+	"github.com/caddyserver/caddy/v2"
+	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
+	"go.uber.org/zap"
+
+	"github.com/moat-gateway/moat/internal/audit"
+)
+
+// kept is a trail that keeps what it gets.
+type kept struct{ events []audit.Event }
+
+func (k *kept) Record(e *audit.Event) error { k.events = append(k.events, *e); return nil }
+func (k *kept) Down() error                 { return nil }
+
+// serve runs a handler behind the audit handler and reports what it panicked with.
+func serve(t *testing.T, next caddyhttp.HandlerFunc) (*httptest.ResponseRecorder, *kept, any) {
+	t.Helper()
+	trail := new(kept)
+	h := &Handler{trail: trail, logger: zap.NewNop(), Site: "test"}
+	w := httptest.NewRecorder()
+	r := httptest.NewRequest("GET", "/a", nil)
+	r = caddyhttp.PrepareRequest(r, caddy.NewReplacer(), w, &caddyhttp.Server{})
+	var panicked any
+	func() {
+		defer func() { panicked = recover() }()
+		if err := h.ServeHTTP(w, r, next); err != nil {
+			t.Errorf("returned %v", err)
+		}
+	}()
+	return w, trail, panicked
+}
+
+func TestEveryEndingIsExactlyOneEvent(t *testing.T) {
+	boom := errors.New("boom")
+	for name, row := range map[string]struct {
+		next    caddyhttp.HandlerFunc
+		outcome audit.Outcome
+		status  int
+		panics  any
+	}{
+		"an answer": {func(w http.ResponseWriter, _ *http.Request) error {
+			_, err := w.Write([]byte("ok"))
+			return err
+		}, audit.Allow, 200, nil},
+		"no answer at all": {func(http.ResponseWriter, *http.Request) error { return nil }, audit.Allow, 200, nil},
+		"an error":         {func(http.ResponseWriter, *http.Request) error { return boom }, audit.Failure, 500, nil},
+		"an error that is an answer": {func(http.ResponseWriter, *http.Request) error {
+			return caddyhttp.Error(http.StatusNotFound, boom)
+		}, audit.Allow, 404, nil},
+		"an error after the header": {func(w http.ResponseWriter, _ *http.Request) error {
+			w.WriteHeader(http.StatusOK)
+			return boom
+		}, audit.Failure, 200, http.ErrAbortHandler},
+		"an aborted answer": {func(w http.ResponseWriter, _ *http.Request) error {
+			w.WriteHeader(http.StatusOK)
+			panic(http.ErrAbortHandler)
+		}, audit.Aborted, 200, http.ErrAbortHandler},
+		"a panic": {func(http.ResponseWriter, *http.Request) error { panic("x") }, audit.Aborted, 0, "x"},
+		"a client that is gone": {func(w http.ResponseWriter, _ *http.Request) error {
+			w.WriteHeader(statusClientGone)
+			return nil
+		}, audit.Aborted, 499, nil},
+	} {
+		t.Run(name, func(t *testing.T) {
+			w, trail, panicked := serve(t, row.next)
+			if panicked != row.panics {
+				t.Errorf("panicked with %v, want %v", panicked, row.panics)
+			}
+			if len(trail.events) != 1 {
+				t.Fatalf("%d events", len(trail.events))
+			}
+			if e := trail.events[0]; e.Outcome != row.outcome || e.Status != row.status {
+				t.Errorf("outcome %s, status %d; want %s, %d", e.Outcome, e.Status, row.outcome, row.status)
+			}
+			if w.Header().Get("X-Request-Id") == "" {
+				t.Error("no request ID")
+			}
+		})
+	}
+}
