@@ -31,6 +31,12 @@ type trail interface {
 	establish(*App)
 }
 
+// Durable implements audit.Durable.
+func (h *trailHandle) Durable() (durable, strict bool) {
+	c, ok := h.trail.(*configured)
+	return ok && c.config.FsyncAlways, !h.open
+}
+
 // trailHandle is a configuration's view of a trail.
 type trailHandle struct {
 	trail

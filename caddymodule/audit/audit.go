@@ -71,9 +71,12 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyht
 	ex.Audited = true
 	ex.TrailDown = h.trail.Down()
 	rec := newRecorder(w, ex.RequestID)
+	if d, ok := h.trail.(audit.Durable); ok && r.Method != http.MethodHead {
+		rec.hold, rec.strict = d.Durable()
+	}
 	ex.Response = rec
 	body := countBody(r)
-	rec.onStream = func() { h.record(h.opened(r, ex, rec)) }
+	rec.onStream = func() { _ = h.record(h.opened(r, ex, rec)) }
 
 	var err error
 	finished := false
@@ -115,14 +118,15 @@ func (h *Handler) logFailure(r *http.Request, ex *exchange.Exchange, err error) 
 		zap.Error(err))
 }
 
-func (h *Handler) record(e *audit.Event) {
-	// The trail counts what it could not take and says so itself; the answer
-	// has left by now, or is refused anyway.
-	if err := h.trail.Record(e); err != nil {
+func (h *Handler) record(e *audit.Event) error {
+	// The trail counts what it could not take and says so itself.
+	err := h.trail.Record(e)
+	if err != nil {
 		if c := h.logger.Check(zap.WarnLevel, "the trail could not take an event"); c != nil {
 			c.Write(zap.String("request_id", e.RequestID), zap.Error(err))
 		}
 	}
+	return err
 }
 
 func (h *Handler) finish(r *http.Request, ex *exchange.Exchange, rec *recorder, body *bodyCounter, err error, finished bool) {
@@ -133,7 +137,17 @@ func (h *Handler) finish(r *http.Request, ex *exchange.Exchange, rec *recorder, 
 	rec.settle()
 	e.BytesIn = body.read() + rec.bytesIn
 	e.BytesOut = rec.bytesOut
-	h.record(e)
+	failed := h.record(e)
+	defer func() {
+		switch {
+		case !finished: // The answer is cut off anyway.
+		case failed != nil && rec.hold && rec.strict:
+			// It was promised not to end without its event.
+			panic(http.ErrAbortHandler)
+		default:
+			rec.release()
+		}
+	}()
 
 	code := statusClass(e.Status)
 	if ex.Refusal != nil {

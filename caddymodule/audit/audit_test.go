@@ -2,8 +2,10 @@ package audit
 
 import (
 	"errors"
+	"io"
 	"net/http"
 	"net/http/httptest"
+	"strings"
 	"testing"
 
 	"github.com/caddyserver/caddy/v2"
@@ -81,6 +83,66 @@ func TestEveryEndingIsExactlyOneEvent(t *testing.T) {
 			}
 			if w.Header().Get("X-Request-Id") == "" {
 				t.Error("no request ID")
+			}
+		})
+	}
+}
+
+// durable is a trail that looks at the answer while it records.
+type durable struct {
+	kept
+	strict bool
+	fail   error
+	look   func()
+}
+
+func (d *durable) Durable() (bool, bool) { return true, d.strict }
+func (d *durable) Record(e *audit.Event) error {
+	_ = d.kept.Record(e)
+	d.look()
+	return d.fail
+}
+
+func TestTheEndOfAnAnswerWaitsForItsEvent(t *testing.T) {
+	for name, row := range map[string]struct {
+		write  func(http.ResponseWriter)
+		strict bool
+		fail   error
+		before int
+		after  int
+		panics any
+	}{
+		"one write":    {func(w http.ResponseWriter) { _, _ = w.Write([]byte("hello")) }, true, nil, 4, 5, nil},
+		"two writes":   {func(w http.ResponseWriter) { _, _ = w.Write([]byte("he")); _, _ = w.Write([]byte("llo")) }, true, nil, 4, 5, nil},
+		"a copy":       {func(w http.ResponseWriter) { _, _ = io.Copy(w, strings.NewReader("hello")) }, true, nil, 4, 5, nil},
+		"not recorded": {func(w http.ResponseWriter) { _, _ = w.Write([]byte("hello")) }, true, audit.ErrFull, 4, 4, http.ErrAbortHandler},
+		"on_full open": {func(w http.ResponseWriter) { _, _ = w.Write([]byte("hello")) }, false, audit.ErrFull, 4, 5, nil},
+	} {
+		t.Run(name, func(t *testing.T) {
+			w := httptest.NewRecorder()
+			trail := &durable{strict: row.strict, fail: row.fail}
+			trail.look = func() {
+				if w.Body.Len() != row.before {
+					t.Errorf("%d bytes left before the event", w.Body.Len())
+				}
+			}
+			h := &Handler{trail: trail, logger: zap.NewNop(), Site: "test"}
+			r := httptest.NewRequest("GET", "/a", nil)
+			r = caddyhttp.PrepareRequest(r, caddy.NewReplacer(), w, &caddyhttp.Server{})
+			var panicked any
+			func() {
+				defer func() { panicked = recover() }()
+				_ = h.ServeHTTP(w, r, caddyhttp.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) error {
+					w.Header().Set("Content-Length", "5")
+					row.write(w)
+					return nil
+				}))
+			}()
+			if panicked != row.panics || w.Body.Len() != row.after {
+				t.Errorf("panicked with %v, %d bytes; want %v, %d", panicked, w.Body.Len(), row.panics, row.after)
+			}
+			if e := trail.events[0]; e.BytesOut != 5 {
+				t.Errorf("bytesOut %d", e.BytesOut)
 			}
 		})
 	}

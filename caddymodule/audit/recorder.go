@@ -5,6 +5,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"strconv"
 	"strings"
 	"sync/atomic"
 
@@ -26,13 +27,21 @@ type recorder struct {
 	bytesOut int64
 	wrote    bool
 	stream   bool
-	tunnel   *tunnel
+
+	// hold keeps the last byte of an answer back until its event is recorded;
+	// remaining counts down to it, or is -1 where the end is not known ahead.
+	hold      bool
+	strict    bool
+	remaining int64
+	held      []byte
+	tunnel    *tunnel
 }
 
 func newRecorder(w http.ResponseWriter, requestID string) *recorder {
 	return &recorder{
 		ResponseWriterWrapper: caddyhttp.ResponseWriterWrapper{ResponseWriter: w},
 		requestID:             []string{requestID},
+		remaining:             -1,
 	}
 }
 
@@ -51,6 +60,9 @@ func (rec *recorder) WriteHeader(status int) {
 		if rec.stream {
 			rec.onStream()
 		}
+		if length, err := strconv.ParseInt(h.Get("Content-Length"), 10, 64); err == nil && rec.hold && length > 0 {
+			rec.remaining = length
+		}
 	}
 	rec.ResponseWriterWrapper.WriteHeader(status)
 }
@@ -58,18 +70,57 @@ func (rec *recorder) WriteHeader(status int) {
 // Write counts what is written.
 func (rec *recorder) Write(p []byte) (int, error) {
 	rec.WriteHeader(http.StatusOK)
+	if rec.remaining > 0 && int64(len(p)) == rec.remaining {
+		return rec.holdBack(p)
+	}
 	n, err := rec.ResponseWriterWrapper.Write(p)
-	rec.bytesOut += int64(n)
+	rec.wroteBytes(int64(n))
 	return n, err
+}
+
+// holdBack writes all but the last byte of an answer.
+func (rec *recorder) holdBack(p []byte) (int, error) {
+	last := len(p) - 1
+	if last > 0 {
+		n, err := rec.ResponseWriterWrapper.Write(p[:last])
+		rec.wroteBytes(int64(n))
+		if err != nil {
+			return n, err
+		}
+	}
+	rec.held = []byte{p[last]}
+	rec.wroteBytes(1)
+	return len(p), nil
+}
+
+func (rec *recorder) wroteBytes(n int64) {
+	rec.bytesOut += n
+	if rec.remaining > 0 {
+		rec.remaining -= n
+	}
+}
+
+// release lets the last byte go.
+func (rec *recorder) release() {
+	if rec.held != nil {
+		_, _ = rec.ResponseWriterWrapper.Write(rec.held) // The client may be gone.
+		rec.held = nil
+	}
 }
 
 // ReadFrom counts what is copied, without giving up the zero-copy path.
 func (rec *recorder) ReadFrom(src io.Reader) (int64, error) {
 	rec.WriteHeader(http.StatusOK)
+	if rec.remaining > 0 {
+		return io.Copy(writerOnly{rec}, src)
+	}
 	n, err := rec.ResponseWriterWrapper.ReadFrom(src)
 	rec.bytesOut += n
 	return n, err
 }
+
+// writerOnly hides ReadFrom from io.Copy.
+type writerOnly struct{ io.Writer }
 
 // FlushError sends what is buffered; the first flush sends the header.
 func (rec *recorder) FlushError() error {
