@@ -47,7 +47,9 @@ func (Transport) CaddyModule() caddy.ModuleInfo {
 // RoundTrip checks and sends.
 func (t *Transport) RoundTrip(req *http.Request) (*http.Response, error) {
 	ctx := req.Context()
-	if ctx.Value(caddyhttp.ServerCtxKey) == nil {
+	if ctx.Value(caddyhttp.VarsCtxKey) == nil {
+		// An active health check: only requests that a server answers have
+		// variables, while the server itself is in the context of both.
 		return t.HTTPTransport.RoundTrip(req)
 	}
 	ex := exchange.From(ctx)

@@ -1,8 +1,15 @@
 package seal
 
 import (
+	"context"
+	"errors"
+	"net/http"
 	"net/http/httptest"
 	"testing"
+
+	"github.com/caddyserver/caddy/v2"
+	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
+	"github.com/caddyserver/caddy/v2/modules/caddyhttp/reverseproxy"
 
 	"github.com/moat-gateway/moat/caddymodule/internal/exchange"
 	"github.com/moat-gateway/moat/internal/rbac"
@@ -68,6 +75,40 @@ func TestARequestWithoutADecisionIsNotSent(t *testing.T) {
 	} {
 		if got == "" {
 			t.Errorf("%s: sent", name)
+		}
+	}
+}
+
+func TestHealthChecksPassAndRequestsWithoutADecisionDoNot(t *testing.T) {
+	upstream := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		w.WriteHeader(http.StatusNoContent)
+	}))
+	defer upstream.Close()
+	ctx, cancel := caddy.NewContext(caddy.Context{Context: context.Background()})
+	defer cancel()
+	transport := &Transport{new(reverseproxy.HTTPTransport)}
+	if err := transport.Provision(ctx); err != nil {
+		t.Fatal(err)
+	}
+	server := context.WithValue(t.Context(), caddyhttp.ServerCtxKey, &caddyhttp.Server{})
+	request := context.WithValue(server, caddyhttp.VarsCtxKey, map[string]any{})
+	for name, row := range map[string]struct {
+		ctx  context.Context
+		want int
+	}{
+		"a health check":     {server, http.StatusNoContent},
+		"a request":          {request, http.StatusForbidden},
+		"an error's request": {context.WithValue(request, caddyhttp.ErrorCtxKey, errors.New("x")), http.StatusNoContent},
+	} {
+		req := httptest.NewRequestWithContext(row.ctx, "GET", upstream.URL+"/health", nil)
+		req.RequestURI = ""
+		resp, err := transport.RoundTrip(req)
+		if err != nil {
+			t.Fatal(err)
+		}
+		_ = resp.Body.Close()
+		if resp.StatusCode != row.want {
+			t.Errorf("%s: %d, want %d", name, resp.StatusCode, row.want)
 		}
 	}
 }
