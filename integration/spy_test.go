@@ -17,8 +17,9 @@ import (
 	"time"
 )
 
-// caseHeader marks a request, so that parallel cases find their own record.
-const caseHeader = "X-Case"
+// caseHeader marks a request, so that parallel cases find their own record. It is
+// one that also the pages of error routes are fetched with.
+const caseHeader = "User-Agent"
 
 // plainOK is what a spy answers unless told otherwise.
 const plainOK = "HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nContent-Length: 2\r\n\r\nok"

@@ -87,6 +87,7 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyht
 	}()
 	err = next.ServeHTTP(rec, r)
 	if err != nil && !rec.wrote {
+		denial.Adopt(ex, err)
 		h.logFailure(r, ex, err)
 		if failed := h.answers.Answer(ex.Response, r, err); failed != nil && !rec.wrote {
 			h.logger.Error("an error route failed",

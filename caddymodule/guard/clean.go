@@ -20,6 +20,7 @@ func (h *Handler) clean(r *http.Request, ex *exchange.Exchange) {
 	for _, set := range ex.Unwanted {
 		set.StripFrom(r.Header)
 	}
+	ex.Unwanted = append(ex.Unwanted, h.credentials, trailerHeaders) // For trailers only.
 	cleanConnection(r.Header)
 	if r.Trailer != nil {
 		// Some servers merge trailers into headers. A rule can ask for them.

@@ -92,13 +92,21 @@ const minTLS = tls.VersionTLS13
 var overrideHeaders = []string{
 	"X-Original-URL", "X-Original-URI", "X-Rewrite-URL",
 	"X-HTTP-Method", "X-HTTP-Method-Override", "X-Method-Override",
+	"X-Original-Host", "X-Host",
+	"Proxy", // Becomes HTTP_PROXY in CGI environments (CVE-2016-5385).
 }
+
+// Names that mean something as headers and must not come back as trailers.
+var trailerHeaders = canon.NewHeaderSet(
+	"Authorization", "Cookie", "Set-Cookie", "Host", "X-Request-Id", "Content-*", "Transfer-Encoding", "Connection",
+)
 
 // Headers that only a trusted proxy may send. Caddy's own proxy writes
 // X-Forwarded-For, -Proto and -Host anew from the connection.
 var forwardingHeaders = []string{
 	"X-Forwarded-*", "Forwarded", "X-Real-IP", "True-Client-IP", "X-Client-IP",
-	"X-Cluster-Client-IP", "CF-Connecting-IP",
+	"X-Cluster-Client-IP", "CF-Connecting-IP", "Client-IP", "Forwarded-For", "X-Forwarded",
+	"X-Original-Forwarded-For", "WL-Proxy-Client-IP", "Fastly-Client-IP",
 }
 
 // CaddyModule returns the module's registration.

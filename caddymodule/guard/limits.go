@@ -39,23 +39,20 @@ func (h *Handler) body(w http.ResponseWriter, r *http.Request) *denial.Refusal {
 		return &denial.Refusal{Code: denial.ContentTooLarge, Reason: "guard.body-too-large"}
 	}
 	if r.ContentLength < 0 {
-		r.Body = bounded{http.MaxBytesReader(w, r.Body, h.MaxBody), r}
+		r.Body = bounded{http.MaxBytesReader(w, r.Body, h.MaxBody)}
 	}
 	return nil
 }
 
 // bounded makes a body that turns out too large a refusal of ours.
-type bounded struct {
-	io.ReadCloser
-	request *http.Request
-}
+type bounded struct{ io.ReadCloser }
 
 // Read reads up to the bound.
 func (b bounded) Read(p []byte) (int, error) {
 	n, err := b.ReadCloser.Read(p)
 	var tooLarge *http.MaxBytesError
 	if errors.As(err, &tooLarge) {
-		err = denial.Late(b.request, &denial.Refusal{Code: denial.ContentTooLarge, Reason: "guard.body-too-large"})
+		err = denial.Late(&denial.Refusal{Code: denial.ContentTooLarge, Reason: "guard.body-too-large"})
 	}
 	return n, err
 }

@@ -200,7 +200,7 @@ func (v verdict) failed(err error) verdict {
 func (h *Handler) identify(r *http.Request, ex *exchange.Exchange, v verdict) *http.Request {
 	if v.caller == nil {
 		h.dropTokens(r, Source{})
-		ex.Caller = identity.Anonymous()
+		ex.Caller, ex.Forward, ex.Auth = identity.Anonymous(), nil, "none"
 		if h.Anonymous != "" {
 			ex.Caller = identity.Anonymous(h.Anonymous)
 		}

@@ -4,6 +4,10 @@ import (
 	"net/http"
 	"net/url"
 	"strings"
+
+	"golang.org/x/net/http/httpguts"
+
+	"github.com/moat-gateway/moat/internal/canon"
 )
 
 const (
@@ -50,23 +54,39 @@ func cutBearer(value string) (string, bool) {
 		return "", false
 	}
 	rest := value[len(scheme):]
-	if rest != "" && rest[0] != ' ' && rest[0] != '\t' {
+	// Applications split at more than spaces, so every byte that is none of a
+	// scheme's ends it (RFC 9110 section 5.6.2).
+	if rest != "" && httpguts.IsTokenRune(rune(rest[0])) {
 		return "", false
 	}
 	return strings.Trim(rest, " \t"), true
 }
 
 func findCookie(lines []string, name string) (raw string, count int) {
+	twins := 0
 	for _, line := range lines {
 		for pair := range strings.SplitSeq(line, ";") {
 			key, value, _ := strings.Cut(pair, "=")
-			if strings.Trim(key, " \t") == name {
+			switch {
+			case strings.Trim(key, " \t") == name:
 				raw = strings.Trim(value, " \t")
 				count++
+			case cookieName(key) == cookieName(name):
+				twins++
 			}
 		}
 	}
+	if count > 0 {
+		count += twins
+	}
 	return raw, count
+}
+
+// cookieName folds what applications take for one name: letter case, bytes
+// around it that some trim, and characters that PHP turns into underscores.
+func cookieName(key string) string {
+	key = strings.TrimFunc(strings.ToValidUTF8(key, " "), func(r rune) bool { return r <= ' ' || r >= 0x7f })
+	return strings.NewReplacer(" ", "-", "[", "-").Replace(canon.FoldHeader(key))
 }
 
 // dropTokens takes every token off that is not the deciding one: what was not
@@ -86,7 +106,7 @@ func (h *Handler) dropTokens(r *http.Request, keep Source) {
 		case source.In == inCookie:
 			dropCookie(r.Header, source.Name)
 		case source.Name != authorization:
-			delete(r.Header, source.Name)
+			canon.NewHeaderSet(source.Name).StripFrom(r.Header)
 		}
 	}
 }
@@ -113,8 +133,7 @@ func dropCookie(h http.Header, name string) {
 		var pairs []string
 		for pair := range strings.SplitSeq(line, ";") {
 			key, _, _ := strings.Cut(pair, "=")
-			// Some applications fold the case of cookie names.
-			if !strings.EqualFold(strings.Trim(key, " \t"), name) {
+			if cookieName(key) != cookieName(name) {
 				pairs = append(pairs, pair)
 			}
 		}

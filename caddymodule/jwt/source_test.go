@@ -24,22 +24,27 @@ func TestTwoTokensInOneSourceAreNeverResolvedByTakingOne(t *testing.T) {
 		header http.Header
 		want   int
 	}{
-		"none":                     {header, http.Header{}, 0},
-		"one":                      {header, http.Header{"Authorization": {"Bearer a"}}, 1},
-		"lower case":               {header, http.Header{"Authorization": {"bearer a"}}, 1},
-		"two Bearer":               {header, http.Header{"Authorization": {"Bearer a", "Bearer b"}}, 2},
-		"Bearer beside Basic":      {header, http.Header{"Authorization": {"Basic x", "Bearer b"}}, 2},
-		"Basic alone":              {header, http.Header{"Authorization": {"Basic x"}}, 0},
-		"another scheme":           {header, http.Header{"Authorization": {"BearerX a"}}, 0},
-		"an empty Bearer":          {header, http.Header{"Authorization": {"Bearer"}}, 1},
-		"one cookie":               {cookie, http.Header{"Cookie": {"a=1; access_token=t; b=2"}}, 1},
-		"two cookies of the name":  {cookie, http.Header{"Cookie": {"access_token=t; access_token=u"}}, 2},
-		"two Cookie lines":         {cookie, http.Header{"Cookie": {"access_token=t", "access_token=u"}}, 2},
-		"a name that only ends so": {cookie, http.Header{"Cookie": {"x_access_token=t"}}, 0},
-		"a tab before the name":    {cookie, http.Header{"Cookie": {"a=1;\taccess_token=t"}}, 1},
-		"a cookie without a value": {cookie, http.Header{"Cookie": {"access_token"}}, 1},
-		"a value with an = in it":  {cookie, http.Header{"Cookie": {"access_token=a=b"}}, 1},
-		"a cookie inside a quote":  {cookie, http.Header{"Cookie": {`q="x; access_token=t"`}}, 1},
+		"none":                       {header, http.Header{}, 0},
+		"one":                        {header, http.Header{"Authorization": {"Bearer a"}}, 1},
+		"lower case":                 {header, http.Header{"Authorization": {"bearer a"}}, 1},
+		"two Bearer":                 {header, http.Header{"Authorization": {"Bearer a", "Bearer b"}}, 2},
+		"Bearer beside Basic":        {header, http.Header{"Authorization": {"Basic x", "Bearer b"}}, 2},
+		"Basic alone":                {header, http.Header{"Authorization": {"Basic x"}}, 0},
+		"another scheme":             {header, http.Header{"Authorization": {"BearerX a"}}, 0},
+		"an empty Bearer":            {header, http.Header{"Authorization": {"Bearer"}}, 1},
+		"one cookie":                 {cookie, http.Header{"Cookie": {"a=1; access_token=t; b=2"}}, 1},
+		"two cookies of the name":    {cookie, http.Header{"Cookie": {"access_token=t; access_token=u"}}, 2},
+		"two Cookie lines":           {cookie, http.Header{"Cookie": {"access_token=t", "access_token=u"}}, 2},
+		"a name that only ends so":   {cookie, http.Header{"Cookie": {"x_access_token=t"}}, 0},
+		"a tab before the name":      {cookie, http.Header{"Cookie": {"a=1;\taccess_token=t"}}, 1},
+		"a cookie without a value":   {cookie, http.Header{"Cookie": {"access_token"}}, 1},
+		"a value with an = in it":    {cookie, http.Header{"Cookie": {"access_token=a=b"}}, 1},
+		"a twin that PHP reads so":   {cookie, http.Header{"Cookie": {"access.token=u; access_token=t"}}, 2},
+		"a twin behind a hard space": {cookie, http.Header{"Cookie": {"access_token=t; \xa0access_token=u"}}, 2},
+		"a twin in another case":     {cookie, http.Header{"Cookie": {"access_token=t", "Access[token=u"}}, 2},
+		"only a twin":                {cookie, http.Header{"Cookie": {"access.token=u"}}, 0},
+		"a hard space for a space":   {header, http.Header{"Authorization": {"Bearer\xa0a"}}, 1},
+		"a cookie inside a quote":    {cookie, http.Header{"Cookie": {`q="x; access_token=t"`}}, 1},
 	} {
 		r := httptest.NewRequest("GET", "/", nil)
 		r.Header = row.header
@@ -56,7 +61,7 @@ func TestWhatWasNotVerifiedIsTakenOff(t *testing.T) {
 		r.Header = http.Header{
 			"Authorization": {"Bearer t"},
 			"X-Api-Token":   {"t"},
-			"Cookie":        {"a=1; access_token=t; b=2", "Access_Token=u", "c=3"},
+			"Cookie":        {"a=1; access_token=t; b=2", "Access_Token=u", "access.token=v", "\xa0access_token=w", "c=3"},
 		}
 		return r
 	}
@@ -66,7 +71,7 @@ func TestWhatWasNotVerifiedIsTakenOff(t *testing.T) {
 	}{
 		"nobody":     {Source{}, "", "", "a=1; b=2|c=3"},
 		"the header": {h.From[1], "Bearer t", "", "a=1; b=2|c=3"},
-		"the cookie": {h.From[0], "", "", "a=1; access_token=t; b=2|Access_Token=u|c=3"},
+		"the cookie": {h.From[0], "", "", "a=1; access_token=t; b=2|Access_Token=u|access.token=v|\xa0access_token=w|c=3"},
 		"the other":  {h.From[2], "", "t", "a=1; b=2|c=3"},
 	} {
 		r := full()

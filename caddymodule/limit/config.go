@@ -72,6 +72,7 @@ type Limit struct {
 	on       []*rbac.On
 	except   []netip.Prefix
 	identity bool
+	fold     bool
 
 	allowed, blocked, shadowed prometheus.Counter
 }
@@ -98,7 +99,7 @@ func (l *Limit) compile(fold bool) error {
 	if l.Name == "" {
 		l.Name = strings.Join(l.By, "-")
 	}
-	l.identity = l.NeedsIdentity()
+	l.identity, l.fold = l.NeedsIdentity(), fold
 	err := errors.Join(
 		l.compileRate(), l.compileKeys(), l.compileOn(fold), l.compileTiers(), l.compileExcept(), l.checkWords(),
 	)

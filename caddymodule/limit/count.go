@@ -12,6 +12,9 @@ import (
 	"github.com/moat-gateway/moat/internal/ratelimit"
 )
 
+// statusClientGone is what Caddy's proxy reports when the client went away.
+const statusClientGone = 499
+
 // reservation is a unit of a limit that counts certain answers only. It was
 // taken before the request went on, so that parallel requests cannot slip past,
 // and goes back unless the answer counts.
@@ -45,9 +48,9 @@ func settle(w http.ResponseWriter, r *http.Request, next caddyhttp.Handler, rese
 			status = http.StatusOK
 		}
 		giveBack(slices.DeleteFunc(reserved, func(u reservation) bool {
-			// An aborted answer has no status: it counts, or cutting the
-			// connection would be a way around the limit.
-			return status == 0 || slices.Contains(u.limit.Count, status)
+			// An answer that nobody waited for counts, or hanging up would be a
+			// way around the limit.
+			return status == 0 || status == statusClientGone || r.Context().Err() != nil || slices.Contains(u.limit.Count, status)
 		}))
 	}()
 	err = next.ServeHTTP(seen, r)

@@ -38,7 +38,13 @@ func (l *Limit) applies(r *http.Request, ex *exchange.Exchange) (subject string,
 			rate, best = tier, perSecond
 		}
 	}
-	return l.subject(r, ex, path), rate, true
+	if l.fold {
+		bare = strings.ToLower(bare)
+	}
+	if trimmed := strings.TrimRight(bare, "/"); trimmed != "" {
+		bare = trimmed // A final slash matches the same rule.
+	}
+	return l.subject(r, ex, bare), rate, true
 }
 
 func (l *Limit) matches(method, path string) bool {
@@ -90,10 +96,14 @@ func (l *Limit) part(k key, r *http.Request, ex *exchange.Exchange, path string)
 	case "session":
 		value = qualified(ex, func() string { return ex.Caller.Session })
 	case "header":
-		value = strings.Join(r.Header[k.name], ",")
+		// Of several values an application takes one, and not the one that a
+		// caller varies.
+		if values := r.Header[k.name]; len(values) == 1 {
+			value = values[0]
+		}
 	case "cookie":
-		if c, err := r.Cookie(k.name); err == nil {
-			value = c.Value
+		if cookies := r.CookiesNamed(k.name); len(cookies) == 1 {
+			value = cookies[0].Value
 		}
 	case "param":
 		for _, on := range l.on {

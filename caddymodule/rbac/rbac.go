@@ -123,6 +123,9 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyht
 }
 
 func (h *Handler) match(r *http.Request, ex *exchange.Exchange) *denial.Refusal {
+	if ex.Canonical && changed(r, ex.Target) {
+		return &denial.Refusal{Code: denial.Forbidden, Reason: "rbac.changed-since-guard"}
+	}
 	if !ex.Canonical {
 		// Composed without a guard: what is judged must still be what goes on.
 		target, err := h.canon.Target(r)
@@ -165,6 +168,11 @@ func (h *Handler) decide(w http.ResponseWriter, r *http.Request, ex *exchange.Ex
 	if !ex.LookedUp {
 		return &denial.Refusal{Code: denial.Forbidden, Reason: "rbac.no-lookup"}
 	}
+	if rule := ex.Match.Rule(); changed(r, ex.Target) && (rule == nil || !rule.RewriteOK) {
+		// Composed, something between look-up and decision can rewrite. What
+		// was judged is what may go on.
+		return &denial.Refusal{Code: denial.Forbidden, Reason: "rbac.changed-since-look-up"}
+	}
 	d := ex.Policy.Decide(ex.Match, ex.Caller)
 	if ex.Preflight && !d.Allowed() {
 		d = rbac.Decision{Effect: rbac.Allow, Reason: "rbac.preflight"}
@@ -184,8 +192,14 @@ func (h *Handler) decide(w http.ResponseWriter, r *http.Request, ex *exchange.Ex
 		return &denial.Refusal{Code: denial.Unavailable, Reason: "audit.unavailable"}
 	}
 	ex.Decided = true
-	ex.Method, ex.Path, ex.Query, ex.Host = r.Method, r.URL.EscapedPath(), r.URL.RawQuery, r.Host
+	ex.Method, ex.Path, ex.Query, ex.Host = ex.Target.Method, ex.Target.Path, ex.Target.Query, r.Host
 	return nil
+}
+
+// changed reports whether the request is no longer the one that was put into
+// canonical form.
+func changed(r *http.Request, target canon.Target) bool {
+	return r.Method != target.Method || r.URL.EscapedPath() != target.Path || r.URL.RawQuery != target.Query
 }
 
 func (h *Handler) refusal(w http.ResponseWriter, ex *exchange.Exchange, d rbac.Decision) *denial.Refusal {

@@ -90,3 +90,26 @@ func TestTrailersThatNobodyMaySendDoNotComeBack(t *testing.T) {
 		t.Errorf("trailers %v", r.Trailer)
 	}
 }
+
+func TestWhatChangedSinceItWasJudgedIsRefused(t *testing.T) {
+	for name, change := range map[string]func(*http.Request){
+		"path":   func(r *http.Request) { r.URL.Path = "/internal/x" },
+		"query":  func(r *http.Request) { r.URL.RawQuery = "admin=1" },
+		"method": func(r *http.Request) { r.Method = "DELETE" },
+	} {
+		h := new(Handler)
+		r, ex := looked(t, h, "GET", "/open/a")
+		if refusal := h.match(r, ex); refusal != nil {
+			t.Fatalf("%s: %+v", name, refusal)
+		}
+		change(r)
+		if refusal := h.decide(httptest.NewRecorder(), r, ex); refusal == nil || ex.Decided {
+			t.Errorf("%s changed behind the look-up: allowed", name)
+		}
+		r, ex = looked(t, h, "GET", "/open/a")
+		change(r)
+		if refusal := h.match(r, ex); refusal == nil {
+			t.Errorf("%s changed behind the guard: looked up", name)
+		}
+	}
+}

@@ -118,6 +118,14 @@ func canonical(req *http.Request) bool {
 	return err == nil && path == req.URL.EscapedPath()
 }
 
+// pageHeaders are the headers that a page may depend on. It is a list of what
+// goes, not of what stays: Caddy runs error routes also for requests that it
+// refused before the gate could clean them.
+var pageHeaders = []string{
+	"Accept", "Accept-Encoding", "Accept-Language", "User-Agent", "Via",
+	"X-Forwarded-For", "X-Forwarded-Host", "X-Forwarded-Proto",
+}
+
 // page is the request of an error route for its page: a GET without a body,
 // because the request itself was refused or has failed, without what could be
 // taken for a verified caller, and without a way to make a tunnel of it.
@@ -130,17 +138,14 @@ func page(req *http.Request, ex *exchange.Exchange) *http.Request {
 		_ = req.Body.Close() // Nothing of it is sent.
 	}
 	page.Body, page.GetBody, page.ContentLength, page.TransferEncoding, page.Trailer = nil, nil, 0, nil, nil
-	if ex != nil {
-		for _, set := range []*canon.HeaderSet{ex.Strip, ex.Credentials} {
-			if set != nil {
-				set.StripFrom(page.Header)
-			}
+	page.Header = make(http.Header, len(pageHeaders))
+	for _, name := range pageHeaders {
+		if values, ok := req.Header[name]; ok {
+			page.Header[name] = values
 		}
 	}
-	for _, name := range []string{
-		"Authorization", "Cookie", "Connection", "Upgrade", "Content-Length", "Content-Type", "Content-Encoding", "Expect", "Range",
-	} {
-		delete(page.Header, name)
+	if ex != nil {
+		page.Header[exchange.RequestIDHeader] = []string{ex.RequestID}
 	}
 	return page
 }

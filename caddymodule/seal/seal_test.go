@@ -5,6 +5,7 @@ import (
 	"errors"
 	"net/http"
 	"net/http/httptest"
+	"strings"
 	"testing"
 
 	"github.com/caddyserver/caddy/v2"
@@ -109,6 +110,24 @@ func TestHealthChecksPassAndRequestsWithoutADecisionDoNot(t *testing.T) {
 		_ = resp.Body.Close()
 		if resp.StatusCode != row.want {
 			t.Errorf("%s: %d, want %d", name, resp.StatusCode, row.want)
+		}
+	}
+}
+
+func TestAPageIsFetchedWithNothingThatACallerMayPretend(t *testing.T) {
+	req := httptest.NewRequest("DELETE", "http://upstream/p", strings.NewReader("body"))
+	req.Header = http.Header{
+		"Accept": {"text/html"}, "X-User-Id": {"root"}, "X-Original-Url": {"/admin"}, "Authorization": {"Bearer t"},
+		"X-Access-Token": {"t"}, "Upgrade": {"h2c"}, "Connection": {"Upgrade"}, "X-Http-Method-Override": {"DELETE"},
+	}
+	for name, ex := range map[string]*exchange.Exchange{"before the gate": nil, "behind it": {RequestID: "id"}} {
+		got := page(req, ex)
+		if got.Method != "GET" || got.Body != nil || got.ContentLength != 0 {
+			t.Errorf("%s: %s with a body of %d", name, got.Method, got.ContentLength)
+		}
+		delete(got.Header, exchange.RequestIDHeader)
+		if len(got.Header) != 1 || got.Header.Get("Accept") != "text/html" {
+			t.Errorf("%s: headers %v", name, got.Header)
 		}
 	}
 }

@@ -46,14 +46,19 @@ func Refuse(w http.ResponseWriter, r *http.Request, refusal *Refusal) error {
 	return nil
 }
 
-// Late refuses when the request is on its way already, for example because its
-// body turns out too large: the error is for whoever reads the body.
-func Late(r *http.Request, refusal *Refusal) error {
-	ex := exchange.From(r.Context())
-	if ex == nil {
-		ex = new(exchange.Exchange)
+// Late is the error of a refusal while the request is on its way already, for
+// example because its body turns out too large. It is for whoever reads the
+// body, on any goroutine; Adopt records it when it comes back.
+func Late(refusal *Refusal) error {
+	return caddyhttp.HandlerError{Err: refusal, StatusCode: refusal.Code.Status}
+}
+
+// Adopt records a refusal that came back as an error of the handlers behind.
+func Adopt(ex *exchange.Exchange, err error) {
+	var refusal *Refusal
+	if errors.As(err, &refusal) {
+		_ = record(ex, refusal)
 	}
-	return record(ex, refusal)
 }
 
 func record(ex *exchange.Exchange, refusal *Refusal) error {
