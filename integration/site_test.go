@@ -173,4 +173,6 @@ func (s *site) reload(t testing.TB, change func(*siteConfig)) {
 	if out, exit := s.Reload(t, s.Config.render(s.Issuer)); exit != 0 {
 		t.Fatalf("reload: exit %d\n%s", exit, out)
 	}
+	// The old server closes its idle connections; a request must not race that.
+	s.web.CloseIdleConnections()
 }
