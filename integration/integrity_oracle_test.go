@@ -47,7 +47,7 @@ func cutParameters(p string) string {
 	return strings.Join(segments, "/")
 }
 
-// lenientDecode undoes every escape it can, also %uXXXX and overlong UTF-8, and
+// lenientDecode undoes every escape it can, also %uHHHH and overlong UTF-8, and
 // leaves the rest alone, as the most generous of applications would.
 func lenientDecode(p string) string {
 	var b strings.Builder
