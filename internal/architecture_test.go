@@ -18,6 +18,8 @@ const module = "github.com/moat-gateway/moat/"
 // libraries are the outside modules that a package may use beyond its layer.
 var libraries = map[string][]string{
 	"internal/token":                   {"github.com/golang-jwt/jwt/v5"},
+	"internal/rbac/when":               {"cel.dev/cel-go"},
+	"internal/rbac/policyfile":         {"go.yaml.in/yaml/v3"},
 	"internal/token/jwks":              {"golang.org/x/sync"},
 	"internal/ratelimit/redisstore":    {"github.com/redis/go-redis/v9"},
 	"internal/redisconn":               {"github.com/redis/go-redis/v9"},

@@ -45,7 +45,7 @@ func BenchmarkDecide(b *testing.B) {
 			b.Run(fmt.Sprintf("rules=%d/%s", n, r.name), func(b *testing.B) {
 				b.ReportAllocs()
 				for b.Loop() {
-					p.Decide(p.Lookup("PUT", r.path), r.who)
+					p.Decide(p.Lookup("PUT", r.path), r.who, nil)
 				}
 			})
 		}
@@ -72,7 +72,7 @@ func TestADecisionHardlyAllocates(t *testing.T) {
 		if r.name == "escaped" {
 			most = 1
 		}
-		if got := testing.AllocsPerRun(200, func() { p.Decide(p.Lookup("PUT", r.path), r.who) }); got > most {
+		if got := testing.AllocsPerRun(200, func() { p.Decide(p.Lookup("PUT", r.path), r.who, nil) }); got > most {
 			t.Errorf("%s: %v allocations, want at most %v", r.name, got, most)
 		}
 	}
@@ -101,7 +101,7 @@ func TestCostIsFlatInTheNumberOfRules(t *testing.T) {
 		for range 20 {
 			start := time.Now()
 			for range 500 {
-				p.Decide(p.Lookup("PUT", "/api/v1/res3/u-1/files/a/b"), benchRequests[0].who)
+				p.Decide(p.Lookup("PUT", "/api/v1/res3/u-1/files/a/b"), benchRequests[0].who, nil)
 			}
 			best = min(best, time.Since(start))
 		}

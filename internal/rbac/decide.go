@@ -50,6 +50,11 @@ const (
 	// ReasonForeignIssuer says that the rule compares identifiers or tenants,
 	// and that those of the caller's issuer are not comparable.
 	ReasonForeignIssuer = "rbac.foreign-issuer"
+	// ReasonCondition says that the rule's condition does not hold.
+	ReasonCondition = "rbac.condition"
+	// ReasonConditionError says that the rule's condition could not be evaluated:
+	// it asks for something that is not there, or costs too much.
+	ReasonConditionError = "rbac.condition-error"
 )
 
 // Decision is what the rules say to one request. The zero Decision refuses.
@@ -70,22 +75,30 @@ type Decision struct {
 	// permission was needed or none granted.
 	Role       string
 	Permission string
+	// Err says why a condition could not be evaluated. It may quote claims of
+	// the caller: it is for the operator who asks, not for clients or events.
+	Err error
 }
 
 // Allowed reports whether the request may pass.
 func (d Decision) Allowed() bool { return d.Effect == Allow }
 
 // Decide judges a caller by the rule of m. It is a function of its arguments
-// alone. A nil caller is nobody.
+// alone. A nil caller is nobody. The request is what the rule's condition may
+// ask about; a rule without one does not look at it, and a rule with one refuses
+// when it is nil.
 //
 // Each role of the caller is judged alone: one and the same role must grant the
 // permission and meet owner, tenant and scope. Each word of a requirement is
 // judged alone, too, so that different words may be met by different roles.
-func (p *Policy) Decide(m Match, who *identity.Principal) Decision {
+func (p *Policy) Decide(m Match, who *identity.Principal, req *Request) Decision {
 	if p == nil || m.rule == nil {
 		return Decision{Reason: ReasonNoRule}
 	}
 	d := p.judge(m, who)
+	if d.Effect == Allow && m.rule.when != nil {
+		d = m.conditional(d, who, req)
+	}
 	if d.Effect == Allow {
 		return d
 	}
@@ -109,6 +122,21 @@ func (p *Policy) judge(m Match, who *identity.Principal) Decision {
 	default:
 		return Decision{Reason: ReasonDenyRule}
 	}
+}
+
+// Holds reports whether a caller's roles grant a permission on any route,
+// whoever owns it.
+func (p *Policy) Holds(who *identity.Principal, permission string) bool {
+	dotted, err := parsePermission(permission)
+	if p == nil || who == nil || err != nil {
+		return false
+	}
+	for _, name := range who.Roles {
+		if r := p.roles.get(name); r != nil && (r.grants.has(dotted) || r.grants.hasOwn(dotted)) {
+			return true
+		}
+	}
+	return false
 }
 
 // hearing is one request before its rule: everything that is compared, compared

@@ -184,7 +184,7 @@ func TestDecisions(t *testing.T) {
 	} {
 		t.Run(row.name, func(t *testing.T) {
 			method, path := cut(row.path)
-			d := p.Decide(p.Lookup(method, path), row.who)
+			d := p.Decide(p.Lookup(method, path), row.who, nil)
 			if d.Effect != row.effect || d.Reason != row.reason || d.Anonymous != row.anonymous {
 				t.Errorf("got %+v", d)
 			}
@@ -213,15 +213,15 @@ func TestDecisionNamesWhatGranted(t *testing.T) {
 		"* /users/{uid} settings.read files.read|documents:write owner={uid}",
 		"* /reports reports.create|documents.write",
 	)
-	d := p.Decide(p.Lookup("GET", "/users/u"), user("u", "", "ghost", "reader", "user"))
+	d := p.Decide(p.Lookup("GET", "/users/u"), user("u", "", "ghost", "reader", "user"), nil)
 	if d.Reason != rbac.ReasonOwner || d.Role != "user" || d.Permission != "files.read" {
 		t.Errorf("%+v", d)
 	}
-	d = p.Decide(p.Lookup("GET", "/reports"), user("u", "", "user", "admin"))
+	d = p.Decide(p.Lookup("GET", "/reports"), user("u", "", "user", "admin"), nil)
 	if d.Reason != rbac.ReasonPermission || d.Role != "admin" || d.Permission != "documents.write" {
 		t.Errorf("%+v", d)
 	}
-	d = p.Decide(p.Lookup("GET", "/users/u"), user("u", "", "user", "admin"))
+	d = p.Decide(p.Lookup("GET", "/users/u"), user("u", "", "user", "admin"), nil)
 	if d.Reason != rbac.ReasonPermission || d.Role != "admin" || d.Permission != "settings.read" {
 		t.Errorf("%+v", d)
 	}
@@ -237,7 +237,7 @@ func TestEmptyEqualsNothing(t *testing.T) {
 	nameless.ID = ""
 	for _, path := range []string{"/home/%", "/room/%", "/files/%", "/home/%00", "/room/", "/home//"} {
 		for _, who := range []*identity.Principal{nameless, identity.Anonymous("user"), nil, user("u", "", "user")} {
-			if d := p.Decide(p.Lookup("GET", path), who); d.Allowed() {
+			if d := p.Decide(p.Lookup("GET", path), who, nil); d.Allowed() {
 				t.Errorf("%s: %+v", path, d)
 			}
 		}
@@ -265,12 +265,12 @@ func TestShadowRefusesNothingAndSaysWhatItWouldHave(t *testing.T) {
 		{"/b", user("u", ""), rbac.ReasonDenyRule, true},
 		{"/c", nil, rbac.ReasonPublic, false},
 	} {
-		d := p.Decide(p.Lookup("GET", row.path), row.who)
+		d := p.Decide(p.Lookup("GET", row.path), row.who, nil)
 		if !d.Allowed() || d.Reason != row.reason || d.Shadowed != row.shadowed {
 			t.Errorf("%s: %+v", row.path, d)
 		}
 	}
-	if d := p.Decide(p.Lookup("GET", "/d"), nil); d.Allowed() || d.Shadowed {
+	if d := p.Decide(p.Lookup("GET", "/d"), nil, nil); d.Allowed() || d.Shadowed {
 		t.Errorf("a path without a rule is shadowed: %+v", d)
 	}
 }
@@ -285,7 +285,7 @@ func TestTheZeroDecisionRefuses(t *testing.T) {
 func TestWithoutRolesPermissionsAreGrantedToNobody(t *testing.T) {
 	p := policy(t, nil, "* /a documents.read")
 	for _, who := range []*identity.Principal{nil, user("u", "t", "admin"), identity.Anonymous("admin")} {
-		if d := p.Decide(p.Lookup("GET", "/a"), who); d.Allowed() {
+		if d := p.Decide(p.Lookup("GET", "/a"), who, nil); d.Allowed() {
 			t.Errorf("%+v", d)
 		}
 	}
@@ -317,7 +317,7 @@ func (u usual) run(t *testing.T) {
 				want = want || passes == name
 			}
 			method, path := cut(row.request)
-			if d := p.Decide(p.Lookup(method, path), user("me", "home", name)); d.Allowed() != want {
+			if d := p.Decide(p.Lookup(method, path), user("me", "home", name), nil); d.Allowed() != want {
 				t.Errorf("%s by %s: %+v", row.request, name, d)
 			}
 		}

@@ -309,7 +309,7 @@ func TestPolicyAgreesWithTheModel(t *testing.T) {
 				t.Fatalf("%s %s: rule %d, want %+v\n%v", method, path, got, want, describe(configs))
 			}
 			who := randomCaller(r)
-			d := p.Decide(m, who)
+			d := p.Decide(m, who, nil)
 			if d.Allowed() != passes(want, path, who, roleConfigs) {
 				t.Fatalf("%s %s by %+v: %+v\n%+v\n%+v", method, path, who, d, want, roleConfigs)
 			}

@@ -223,6 +223,17 @@ func (p Pattern) index(name string) int {
 	})
 }
 
+// parameters returns the names of the pattern's parameters in their order.
+func (p Pattern) parameters() []string {
+	var names []string
+	for _, s := range p.segments {
+		if s.kind != literal && s.text != "" {
+			names = append(names, s.text)
+		}
+	}
+	return names
+}
+
 // value returns the decoded text at a segment of a path that the pattern
 // matches: one segment, or all that is left for a tail.
 func (p Pattern) value(path string, index int) (string, bool) {

@@ -44,6 +44,12 @@ func Grants(held, wanted string) bool {
 	return set.has(w) || set.hasOwn(w)
 }
 
+// CheckPermission returns what is wrong with a permission.
+func CheckPermission(s string) error {
+	_, err := parsePermission(s)
+	return err
+}
+
 // parsePermission returns the dotted form of s.
 func parsePermission(s string) (string, error) {
 	switch {

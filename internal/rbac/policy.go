@@ -18,6 +18,9 @@ type PolicyConfig struct {
 	// CaseInsensitive compares literals without regard to ASCII case, for sites
 	// whose upstream does. Values of parameters keep their case.
 	CaseInsensitive bool
+	// Conditions compiles what rules say after when. Without it such a rule is a
+	// fault.
+	Conditions ConditionCompiler
 }
 
 // Policy is an immutable set of rules, safe for concurrent use. The nil and the
@@ -57,7 +60,7 @@ func NewPolicy(cfg PolicyConfig, roles *Roles) (*Policy, error) {
 	var errs []error
 	var terminals []*terminal
 	for i := range cfg.Rules {
-		rule, faults := compileRule(&cfg.Rules[i], i)
+		rule, faults := compileRule(&cfg.Rules[i], i, cfg.Conditions)
 		if len(faults) > 0 {
 			errs = append(errs, faults...)
 			continue
@@ -115,7 +118,7 @@ func (p *Policy) NeedsIdentity() bool {
 		return false
 	}
 	for _, r := range p.rules {
-		if r.need != needNothing && r.need != needNobody {
+		if r.NeedsIdentity() {
 			return true
 		}
 	}

@@ -189,7 +189,7 @@ func TestNoPolicyAllowsNothing(t *testing.T) {
 	var none *rbac.Policy
 	for name, p := range map[string]*rbac.Policy{"nil": none, "zero": new(rbac.Policy)} {
 		m := p.Lookup("GET", "/")
-		if m.Found() || p.Decide(m, user("u", "t", "admin")).Allowed() || p.NeedsIdentity() || p.Preflight("/", "GET") || len(p.Rules()) != 0 {
+		if m.Found() || p.Decide(m, user("u", "t", "admin"), nil).Allowed() || p.NeedsIdentity() || p.Preflight("/", "GET") || len(p.Rules()) != 0 {
 			t.Errorf("the %s policy allows something", name)
 		}
 	}
@@ -198,7 +198,7 @@ func TestNoPolicyAllowsNothing(t *testing.T) {
 func TestNoPolicyDecidesNothingOnAnothersMatch(t *testing.T) {
 	var none *rbac.Policy
 	m := policy(t, nil, "* /** public").Lookup("GET", "/")
-	if d := none.Decide(m, nil); d.Allowed() || d.Reason != rbac.ReasonNoRule {
+	if d := none.Decide(m, nil, nil); d.Allowed() || d.Reason != rbac.ReasonNoRule {
 		t.Errorf("%+v", d)
 	}
 }
@@ -314,7 +314,7 @@ func TestIgnoringCaseDoesNotWidenOwnership(t *testing.T) {
 		t.Fatal(err)
 	}
 	for path, want := range map[string]bool{"/users/abc": true, "/Users/abc": true, "/users/Abc": false, "/users/ABC": false} {
-		if d := p.Decide(p.Lookup("GET", path), user("abc", "")); d.Allowed() != want {
+		if d := p.Decide(p.Lookup("GET", path), user("abc", ""), nil); d.Allowed() != want {
 			t.Errorf("%s: %+v", path, d)
 		}
 	}

@@ -37,8 +37,9 @@ type RoleConfig struct {
 	// with this role's scope, not with theirs. Together with Permissions at
 	// least one entry is required.
 	Inherit []string `json:"inherit,omitempty"`
-	// Place is where the role stands, as "file:line", for error messages.
-	Place string `json:"-"`
+	// Place is where the role stands, as "file:line", for error messages and
+	// findings.
+	Place string `json:"place,omitempty"`
 }
 
 // RoleError is one fault in one role.

@@ -126,11 +126,11 @@ func TestInheritanceIsNotACycleWhenRolesMeetAgain(t *testing.T) {
 	)
 	p := policy(t, r, "GET /base base.read", "GET /right right.read", "GET /other other.read")
 	for path, want := range map[string]bool{"/base": true, "/right": true, "/other": false} {
-		if got := p.Decide(p.Lookup("GET", path), user("u", "t", "top")); got.Allowed() != want {
+		if got := p.Decide(p.Lookup("GET", path), user("u", "t", "top"), nil); got.Allowed() != want {
 			t.Errorf("%s: %+v", path, got)
 		}
 	}
-	if got := p.Decide(p.Lookup("GET", "/right"), user("u", "t", "left")); got.Allowed() {
+	if got := p.Decide(p.Lookup("GET", "/right"), user("u", "t", "left"), nil); got.Allowed() {
 		t.Errorf("a role has what its sibling holds: %+v", got)
 	}
 }

@@ -39,6 +39,10 @@ type RuleConfig struct {
 	// holds a tenant. The route is open only to that tenant's callers, except
 	// by roles of scope global.
 	Tenant string `json:"tenant,omitempty"`
+	// When is a condition (CEL) that must hold beside the requirement. It can
+	// only narrow a rule: where it does not hold, or fails, the request is
+	// refused, and no other rule is asked. Default: none.
+	When string `json:"when,omitempty"`
 	// Shadow decides and records, and refuses nothing.
 	Shadow bool `json:"shadow,omitempty"`
 	// RewriteOK lets the site's own handlers change method, path and host after
@@ -109,7 +113,7 @@ func ParseRule(words []string) (RuleConfig, error) {
 		option, value, isOption := strings.Cut(word, "=")
 		switch {
 		case word == "when":
-			fail(word, "not available in this version")
+			fail(word, "a condition stands in the rule's block, not on its line")
 		case !isOption:
 			rule.Require = append(rule.Require, word)
 		case option == "owner":
@@ -163,7 +167,7 @@ type Rule struct {
 	// The settings of RuleConfig. StripPrefix is in canonical form, without a
 	// final slash.
 	Shadow, RewriteOK, Trailers, EncodedSlash bool
-	StripPrefix, Action                       string
+	StripPrefix, Action, When                 string
 
 	need    need
 	words   [][]string // dotted; of each word one alternative must be granted
@@ -171,10 +175,15 @@ type Rule struct {
 	methods methodSet
 	owner   int // segment index, -1 without
 	tenant  int
+	when    Condition // nil without
 }
 
 // String returns the rule's methods and pattern, as on its line.
 func (r *Rule) String() string { return strings.Join(r.Methods, ",") + " " + r.Pattern }
+
+// NeedsIdentity reports whether the rule can be met only by somebody who is
+// known or holds a role.
+func (r *Rule) NeedsIdentity() bool { return r.need != needNothing && r.need != needNobody }
 
 // compiler turns one RuleConfig into a Rule and collects what is wrong with it.
 type compiler struct {
@@ -186,13 +195,13 @@ func (c *compiler) fail(value, reason string) {
 	c.errs = append(c.errs, &RuleError{Place: c.rule.Place, Value: value, Reason: reason})
 }
 
-func compileRule(cfg *RuleConfig, index int) (*Rule, []error) {
+func compileRule(cfg *RuleConfig, index int, compile ConditionCompiler) (*Rule, []error) {
 	c := compiler{rule: &Rule{
 		Methods: slices.Clone(cfg.Methods), Pattern: cfg.Pattern, Require: slices.Clone(cfg.Require),
 		Owner: cfg.Owner, Tenant: cfg.Tenant, Place: cfg.Place,
 		Shadow: cfg.Shadow, RewriteOK: cfg.RewriteOK, Trailers: cfg.Trailers, EncodedSlash: cfg.EncodedSlash,
-		Action: cfg.Action,
-		owner:  -1, tenant: -1,
+		Action: cfg.Action, When: cfg.When,
+		owner: -1, tenant: -1,
 	}}
 	if cfg.Place == "" {
 		c.rule.Place = fmt.Sprintf("rules[%d]", index)
@@ -211,6 +220,7 @@ func compileRule(cfg *RuleConfig, index int) (*Rule, []error) {
 		c.rule.owner = c.binding("owner", cfg.Owner)
 		c.rule.tenant = c.binding("tenant", cfg.Tenant)
 		c.stripPrefix(cfg.StripPrefix)
+		c.condition(compile)
 	}
 	if len(cfg.Action) > maxAction || strings.ContainsFunc(cfg.Action, func(r rune) bool { return !unicode.IsPrint(r) }) {
 		c.fail(cfg.Action, fmt.Sprintf("an action is at most %d bytes of printable text", maxAction))

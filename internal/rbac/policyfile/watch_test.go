@@ -1,0 +1,142 @@
+package policyfile_test
+
+import (
+	"crypto/sha256"
+	"errors"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/moat-gateway/moat/internal/rbac"
+	"github.com/moat-gateway/moat/internal/rbac/policyfile"
+)
+
+// watching is a watcher of one file with what it applied and reported.
+type watching struct {
+	policyfile.Watcher
+	path    string
+	applied []string
+	told    []policyfile.Outcome
+	clock   time.Time
+}
+
+func watch(t *testing.T, content string) *watching {
+	t.Helper()
+	w := &watching{path: filepath.Join(t.TempDir(), "rules.yaml"), clock: time.Now()}
+	w.write(t, content)
+	w.Report = func(o policyfile.Outcome) { w.told = append(w.told, o) }
+	w.Add(policyfile.Watched{Path: w.path, Sum: sha256.Sum256([]byte(content)), Apply: func(data []byte) (rbac.Changes, error) {
+		if strings.Contains(string(data), "bad") {
+			return rbac.Changes{}, errors.New("bad")
+		}
+		w.applied = append(w.applied, string(data))
+		return rbac.Changes{Added: []string{string(data)}}, nil
+	}})
+	return w
+}
+
+func (w *watching) write(t *testing.T, content string) {
+	t.Helper()
+	w.clock = w.clock.Add(time.Second)
+	if err := errors.Join(os.WriteFile(w.path, []byte(content), 0o600), os.Chtimes(w.path, w.clock, w.clock)); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func (w *watching) check(times int) {
+	for range times {
+		w.Check()
+	}
+}
+
+func TestAChangedFileIsAppliedOnceItRests(t *testing.T) {
+	w := watch(t, "one")
+	w.check(5)
+	if len(w.applied)+len(w.told) != 0 {
+		t.Fatalf("an unchanged file was applied: %v %v", w.applied, w.told)
+	}
+	w.write(t, "half")
+	w.check(1)
+	w.write(t, "half and the rest")
+	w.check(1)
+	if len(w.applied) != 0 {
+		t.Fatalf("a file that is being written was applied: %q", w.applied)
+	}
+	w.check(5)
+	if len(w.applied) != 1 || w.applied[0] != "half and the rest" || len(w.told) != 1 || w.told[0].Err != nil ||
+		w.told[0].Sum != sha256.Sum256([]byte("half and the rest")) || len(w.told[0].Changes.Added) != 1 {
+		t.Fatalf("applied %q, told %+v", w.applied, w.told)
+	}
+	w.write(t, "half and the rest")
+	w.check(5)
+	if len(w.applied) != 1 || len(w.told) != 1 {
+		t.Errorf("the same content again was applied")
+	}
+}
+
+func TestARefusedFileIsToldOnceAndTheOldStays(t *testing.T) {
+	w := watch(t, "one")
+	for range 2 {
+		w.write(t, "bad")
+		w.check(4)
+	}
+	if len(w.applied) != 0 || len(w.told) != 1 || w.told[0].Err == nil || w.told[0].Sum != sha256.Sum256([]byte("bad")) {
+		t.Fatalf("applied %q, told %+v", w.applied, w.told)
+	}
+	// Back to what is in force: nothing to apply. Bad again: that is news.
+	w.write(t, "one")
+	w.check(4)
+	w.write(t, "bad")
+	w.check(4)
+	if len(w.applied) != 0 || len(w.told) != 2 {
+		t.Errorf("applied %q, told %+v", w.applied, w.told)
+	}
+	w.write(t, "good")
+	w.check(4)
+	if len(w.applied) != 1 || len(w.told) != 3 {
+		t.Errorf("applied %q, told %+v", w.applied, w.told)
+	}
+}
+
+func TestAMissingFileIsToldOnceAndTheOldStays(t *testing.T) {
+	w := watch(t, "one")
+	if err := os.Remove(w.path); err != nil {
+		t.Fatal(err)
+	}
+	w.check(4)
+	if len(w.told) != 1 || !errors.Is(w.told[0].Err, os.ErrNotExist) || w.told[0].Sum != [sha256.Size]byte{} {
+		t.Fatalf("%+v", w.told)
+	}
+	if err := os.Mkdir(w.path, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	w.check(4)
+	if len(w.told) != 2 {
+		t.Fatalf("a directory: %+v", w.told)
+	}
+	if err := os.Remove(w.path); err != nil {
+		t.Fatal(err)
+	}
+	// A rename in place, as a careful writer does it.
+	next := w.path + ".new"
+	if err := errors.Join(os.WriteFile(next, []byte("two"), 0o600), os.Rename(next, w.path)); err != nil {
+		t.Fatal(err)
+	}
+	w.check(4)
+	if len(w.applied) != 1 || w.applied[0] != "two" {
+		t.Errorf("%q", w.applied)
+	}
+}
+
+func TestRunEnds(t *testing.T) {
+	w := watch(t, "one")
+	done, ended := make(chan struct{}), make(chan struct{})
+	go func() {
+		w.Run(time.Millisecond, done)
+		close(ended)
+	}()
+	close(done)
+	<-ended
+}
