@@ -35,12 +35,17 @@ type App struct {
 	Issuers []*Issuer `json:"issuer,omitempty"`
 	// RoleConfigs are the roles that issuers can grant and rules can ask for.
 	RoleConfigs []rbac.RoleConfig `json:"role,omitempty"`
+	// RolesFile is a JSON or YAML file with further roles. It is watched: a new
+	// content counts within two seconds, unless something is wrong with it or a
+	// site needs a role that it lacks; then the old one stays. Default: none.
+	RolesFile string `json:"roles_file,omitempty"`
 	// Audit is the trail. Default: events go to the log moat.audit only.
 	Audit *Audit `json:"audit,omitempty"`
 
 	ctx     caddy.Context
 	logger  *zap.Logger
-	roles   *rbac.Roles
+	roles   rbac.Live
+	files   policyFiles
 	keys    map[string]*issuerKeys
 	limiter *limiter
 	trail   *trailHandle
@@ -64,11 +69,6 @@ func (a *App) Provision(ctx caddy.Context) error {
 		a.provisionLimiter(),
 		a.provisionTrail(),
 	)
-}
-
-func (a *App) provisionRoles() (err error) {
-	a.roles, err = rbac.NewRoles(a.RoleConfigs)
-	return err
 }
 
 // Start opens the trail and looks at what stands beside the gates. What others
@@ -109,6 +109,7 @@ func (a *App) Cleanup() error {
 		remove()
 	}
 	a.watches = nil
+	a.files.stop()
 	live.CompareAndSwap(a, nil)
 	return nil
 }
@@ -132,9 +133,6 @@ func hold[T caddy.Destructor](a *App, pool *caddy.UsagePool, key string, constru
 	}
 	return t, nil
 }
-
-// Roles are the configured roles.
-func (a *App) Roles() *rbac.Roles { return a.roles }
 
 // Interface guards.
 var (

@@ -82,11 +82,12 @@ func TestProvisionTakesAndCleanupGivesBack(t *testing.T) {
 
 func TestTheNextConfigurationTakesOverBeforeTheLastGivesBack(t *testing.T) {
 	first := good(t)
-	second := *first
+	second := good(t)
+	second.Redis, second.Audit = first.Redis, first.Audit
 	if err := provision(t, first); err != nil {
 		t.Fatal(err)
 	}
-	if err := provision(t, &second); err != nil {
+	if err := provision(t, second); err != nil {
 		t.Fatal(err)
 	}
 	if held(first) != 2 {

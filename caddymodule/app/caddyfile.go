@@ -19,6 +19,7 @@ import (
 //		redis <url> { ... }
 //		issuer <name> { ... }
 //		role <name> [<permission>...] [{ ... }]
+//		roles_file <file>
 //		audit { ... }
 //	}
 func parseGlobal(d *caddyfile.Dispenser, previous any) (any, error) {
@@ -39,10 +40,11 @@ func (a *App) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
 		return d.Errf("moat: unexpected argument %q", d.Val())
 	}
 	return dispense.Words{
-		"redis":  {Parse: a.parseRedis},
-		"issuer": {Parse: a.parseIssuer, Repeats: true},
-		"role":   {Parse: a.parseRole, Repeats: true},
-		"audit":  {Parse: a.parseAudit},
+		"redis":      {Parse: a.parseRedis},
+		"issuer":     {Parse: a.parseIssuer, Repeats: true},
+		"role":       {Parse: a.parseRole, Repeats: true},
+		"roles_file": {Parse: dispense.String(&a.RolesFile)},
+		"audit":      {Parse: a.parseAudit},
 	}.Block(d, "moat")
 }
 

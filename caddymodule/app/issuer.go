@@ -11,6 +11,7 @@ import (
 	"github.com/caddyserver/caddy/v2"
 
 	"github.com/moat-gateway/moat/caddymodule/internal/dispense"
+	"github.com/moat-gateway/moat/internal/rbac"
 	"github.com/moat-gateway/moat/internal/token"
 )
 
@@ -106,8 +107,14 @@ func (a *App) provisionIssuer(i *Issuer) (*issuerKeys, error) {
 		return nil, err
 	}
 	config.Keys = keys.source
-	config.KnownRole = a.roles.Has
+	config.KnownRole = func(role string) bool { return a.roles.Roles().Has(role) }
 	keys.config = config
+	a.roles.Depend(func(next *rbac.Roles) (func(), error) {
+		asked := config
+		asked.KnownRole = next.Has
+		_, err := token.NewVerifier(asked)
+		return nil, err
+	})
 	// The verifiers that sites get are built per site, because which issuer is
 	// the first differs; this one shows the errors.
 	if _, err := token.NewVerifier(config); err != nil {

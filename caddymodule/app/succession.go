@@ -65,4 +65,5 @@ func (a *App) establish() {
 	}
 	a.watches = append(a.watches, telemetry.WatchStore(a.limiter.degraded))
 	storeChanged()
+	a.files.watch()
 }

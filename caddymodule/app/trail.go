@@ -157,7 +157,11 @@ func (c *configured) establish(a *App) {
 	if c.greeted.CompareAndSwap(false, true) {
 		a.trail.event(audit.Admin, "gateway.start", "moat", audit.Allow, nil)
 	}
-	a.trail.event(audit.Admin, "config.loaded", "moat", audit.Allow, nil)
+	a.trail.event(audit.Admin, "config.loaded", "moat", audit.Allow, func(d *audit.Details) {
+		if len(a.files.sums) > 0 {
+			d.Set("files", a.files.sums)
+		}
+	})
 }
 
 func newJournalled(config journal.Config) *journalled {

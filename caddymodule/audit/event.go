@@ -107,6 +107,10 @@ func describe(r *http.Request, ex *exchange.Exchange) *audit.Event {
 			e.Action = rule.Action
 		}
 	}
+	if d := &ex.Decision; d.Permission != "" {
+		e.Details.Set("role", d.Role)
+		e.Details.Set("permission", d.Permission)
+	}
 	e.Details.Set("auth", ex.Auth)
 	if ex.AuthFailure != "" {
 		e.Details.Set("authFailure", ex.AuthFailure)

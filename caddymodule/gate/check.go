@@ -10,7 +10,7 @@ import (
 // check holds the parts of the block against each other.
 func (b *block) check(h httpcaddyfile.Helper) error {
 	rules := list(b.rbac, "rules")
-	if len(rules) == 0 {
+	if _, inFile := b.rbac["rules_file"]; len(rules) == 0 && !inFile {
 		return h.Errf("moat: needs an rbac block with at least one rule, because nothing passes that no rule allows; " +
 			"`* /** authenticated` opens everything to authenticated callers, `* /** public` to everybody")
 	}

@@ -178,7 +178,7 @@ func (b *block) values(h httpcaddyfile.Helper) []httpcaddyfile.ConfigValue {
 		chain = append(chain, b.limit(after))
 	}
 	decide := map[string]any{"stage": "decide"}
-	for _, key := range []string{"realm", "insecure_shadow"} {
+	for _, key := range []string{"realm", "insecure_shadow", "reveal_to", "insecure_reveal_reasons"} {
 		if v, ok := b.rbac[key]; ok {
 			decide[key] = v
 		}
@@ -210,6 +210,14 @@ func (b *block) prepare() {
 	for _, rule := range list(b.rbac, "rules") {
 		if on, _ := rule["encoded_slash"].(bool); on {
 			b.guard["encoded_slash"] = true
+		}
+	}
+	if _, inFile := b.rbac["rules_file"]; inFile {
+		// What the file says changes without the guard; rules that do not say
+		// encoded_slash refuse it themselves.
+		b.guard["encoded_slash"] = true
+		if b.jwt == nil {
+			b.rbac["anonymous_only"] = true
 		}
 	}
 	if b.realm != "" {

@@ -98,10 +98,14 @@ func (h *Handler) provisionAnonymous(ctx caddy.Context) error {
 	if err != nil {
 		return err
 	}
-	if !source.Roles().Has(h.Anonymous) {
-		return fmt.Errorf("jwt: anonymous %q: no such role is configured", h.Anonymous)
+	check := func(roles *rbac.Roles) error {
+		if !roles.Has(h.Anonymous) {
+			return fmt.Errorf("jwt: anonymous %q: no such role is configured", h.Anonymous)
+		}
+		return nil
 	}
-	return nil
+	source.Depend(func(next *rbac.Roles) (func(), error) { return nil, check(next) })
+	return check(source.Roles())
 }
 
 func (h *Handler) provisionSources() error {

@@ -79,6 +79,15 @@ func (h *Handler) Provision(ctx caddy.Context) error {
 	if err != nil {
 		return err
 	}
+	roles.Depend(func(next *rbac.Roles) (func(), error) {
+		var errs []error
+		for _, l := range h.Limits {
+			if err := l.checkTiers(next); err != nil {
+				errs = append(errs, fmt.Errorf("%s: %w", l.place(), err))
+			}
+		}
+		return nil, errors.Join(errs...)
+	})
 	for _, l := range h.Limits {
 		if err := errors.Join(l.expand(), l.compile(h.CaseInsensitive), l.checkTiers(roles.Roles())); err != nil {
 			errs = append(errs, fmt.Errorf("%s: %w", l.place(), err))

@@ -3,6 +3,7 @@ package rbac
 import (
 	"errors"
 	"fmt"
+	"strings"
 
 	"github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
 	"github.com/caddyserver/caddy/v2/caddyconfig/httpcaddyfile"
@@ -21,6 +22,7 @@ func parse(h httpcaddyfile.Helper) (caddyhttp.MiddlewareHandler, error) {
 //
 //	moat_rbac [<matcher>] {
 //		<methods> <pattern> <requirement>... [owner={param}] [tenant={param}] [{
+//			when <condition>
 //			shadow
 //			strip_prefix <prefix>
 //			rewrite_ok
@@ -28,8 +30,11 @@ func parse(h httpcaddyfile.Helper) (caddyhttp.MiddlewareHandler, error) {
 //			trailers
 //			encoded_slash
 //		}]
+//		rules_file <file>
 //		preflight refuse|upstream
+//		reveal_to <permission>
 //		insecure_shadow
+//		insecure_reveal_reasons
 //	}
 func (h *Handler) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
 	d.Next()
@@ -43,12 +48,50 @@ func (h *Handler) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
 				return fmt.Errorf("rbac: %w", err)
 			}
 			return dispense.Leftover(line, "rbac: preflight")
+		case "rules_file", "reveal_to":
+			return h.parseText(line, seen)
 		case "insecure_shadow":
 			h.InsecureShadow = true
 			return dispense.Leftover(line, "rbac: insecure_shadow")
+		case "insecure_reveal_reasons":
+			h.InsecureRevealReasons = true
+			return dispense.Leftover(line, "rbac: insecure_reveal_reasons")
 		}
 		return h.parseRule(line)
 	})
+}
+
+// parseText reads the words of the block that have one value.
+func (h *Handler) parseText(line *caddyfile.Dispenser, seen map[string]int) error {
+	word := line.Val()
+	if seen[word] > 1 {
+		return line.Errf("rbac: %q stands twice; it may stand once", word)
+	}
+	target := &h.RulesFile
+	if word == "reveal_to" {
+		target = &h.RevealTo
+	}
+	if err := dispense.String(target)(line); err != nil {
+		return fmt.Errorf("rbac: %w", err)
+	}
+	return dispense.Leftover(line, "rbac: "+word)
+}
+
+// parseCondition reads what stands behind when. Several words are taken as they
+// are written, quotes included, since a condition has quotes of its own; one
+// word in quotes or backticks is taken without them.
+func parseCondition(target *string) func(*caddyfile.Dispenser) error {
+	return func(d *caddyfile.Dispenser) error {
+		switch d.CountRemainingArgs() {
+		case 0:
+			return d.Err("when: needs a condition such as identity.tenant == params.org")
+		case 1:
+			*target = dispense.AsWritten(d.RemainingArgs()[0])
+		default:
+			*target = dispense.AsWritten(strings.Join(d.RemainingArgsRaw(), " "))
+		}
+		return nil
+	}
 }
 
 func (h *Handler) parseRule(d *caddyfile.Dispenser) error {
@@ -60,6 +103,7 @@ func (h *Handler) parseRule(d *caddyfile.Dispenser) error {
 	}
 	rule.Place = place
 	blockErr := dispense.Words{
+		"when":          {Parse: parseCondition(&rule.When)},
 		"shadow":        {Parse: dispense.Flag(&rule.Shadow)},
 		"rewrite_ok":    {Parse: dispense.Flag(&rule.RewriteOK)},
 		"trailers":      {Parse: dispense.Flag(&rule.Trailers)},

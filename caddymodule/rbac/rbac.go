@@ -2,8 +2,10 @@
 package rbac
 
 import (
+	"fmt"
 	"net/http"
 	"strings"
+	"sync/atomic"
 
 	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/caddyconfig/httpcaddyfile"
@@ -12,7 +14,6 @@ import (
 
 	"github.com/moat-gateway/moat/caddymodule/internal/denial"
 	"github.com/moat-gateway/moat/caddymodule/internal/exchange"
-	"github.com/moat-gateway/moat/caddymodule/internal/moatapp"
 	"github.com/moat-gateway/moat/caddymodule/internal/telemetry"
 	"github.com/moat-gateway/moat/internal/canon"
 	"github.com/moat-gateway/moat/internal/rbac"
@@ -41,6 +42,14 @@ type Handler struct {
 	Stage string `json:"stage,omitempty"`
 	// Rules in any order; the most specific one that matches decides.
 	Rules []rbac.RuleConfig `json:"rules,omitempty"`
+	// RulesFile is a JSON or YAML file with further rules. It is watched: a new
+	// content counts within two seconds, unless something is wrong with it; then
+	// the old one stays. Default: none.
+	RulesFile string `json:"rules_file,omitempty"`
+	// AnonymousOnly says that nobody can be known on this site, because no
+	// moat_jwt runs there. A rule that needs somebody is then an error. The moat
+	// directive sets it.
+	AnonymousOnly bool `json:"anonymous_only,omitempty"`
 	// Preflight is "refuse" (default) or "upstream": an OPTIONS request with
 	// Origin and Access-Control-Request-Method may pass without identity when a
 	// rule other than deny lists that method for that path.
@@ -52,9 +61,16 @@ type Handler struct {
 	Realm string `json:"realm,omitempty"`
 	// InsecureShadow decides, counts and records, and refuses nothing.
 	InsecureShadow bool `json:"insecure_shadow,omitempty"`
+	// RevealTo is a permission. Callers whose roles grant it get the rule and the
+	// reason of every decision in the header Moat-Decision. Default: nobody.
+	RevealTo string `json:"reveal_to,omitempty"`
+	// InsecureRevealReasons tells every caller the reason of a refusal and the
+	// permissions that the rule asks for, in the problem document.
+	InsecureRevealReasons bool `json:"insecure_reveal_reasons,omitempty"`
 
-	policy *rbac.Policy
-	canon  *canon.Policy
+	policy    atomic.Pointer[rbac.Policy]
+	fileRules []rbac.RuleConfig // in force
+	canon     *canon.Policy
 }
 
 // CaddyModule returns the module's registration.
@@ -73,34 +89,37 @@ func (h *Handler) Provision(ctx caddy.Context) error {
 	if err := denial.CheckRealm(h.Realm); err != nil {
 		return err
 	}
-	if h.InsecureShadow {
-		ctx.Logger().Warn("insecure_shadow: rules are recorded and refuse nothing")
+	if err := rbac.CheckPermission(h.RevealTo); h.RevealTo != "" && err != nil {
+		return fmt.Errorf("rbac: reveal_to %q: %w", h.RevealTo, err)
 	}
+	h.warn(ctx.Logger())
 	if err := telemetry.Register(ctx); err != nil {
 		return err
 	}
 	if h.Stage == stageDecide {
 		return nil
 	}
-	source, err := moatapp.Load[rbac.Source](ctx)
-	if err != nil {
+	if err := h.provisionPolicy(ctx); err != nil {
 		return err
 	}
-	h.policy, err = rbac.NewPolicy(rbac.PolicyConfig{
-		Rules:             h.Rules,
-		PreflightUpstream: h.Preflight == "upstream",
-		CaseInsensitive:   h.CaseInsensitive,
-	}, source.Roles())
-	if err != nil {
-		return err
+	var err error
+	h.canon, err = canon.New(canon.Config{CaseInsensitive: h.CaseInsensitive})
+	return err
+}
+
+func (h *Handler) warn(log *zap.Logger) {
+	if h.InsecureShadow {
+		log.Warn("insecure_shadow: rules are recorded and refuse nothing")
+	}
+	if h.InsecureRevealReasons {
+		log.Warn("insecure_reveal_reasons: callers learn which permissions rules ask for")
 	}
 	for _, rule := range h.Rules {
 		if rule.Shadow {
-			ctx.Logger().Warn("a rule is in shadow: it is recorded and refuses nothing", zap.String("rule", rule.Pattern), zap.String("place", rule.Place))
+			log.Warn("a rule is in shadow: it is recorded and refuses nothing",
+				zap.String("rule", rule.Pattern), zap.String("place", rule.Place))
 		}
 	}
-	h.canon, err = canon.New(canon.Config{CaseInsensitive: h.CaseInsensitive})
-	return err
 }
 
 // ServeHTTP runs the handler's stage.
@@ -135,8 +154,9 @@ func (h *Handler) match(r *http.Request, ex *exchange.Exchange) *denial.Refusal 
 		target.Apply(r)
 		ex.Target, ex.Canonical = target, true
 	}
-	ex.Policy = h.policy
-	ex.Match = h.policy.Lookup(ex.Target.Method, ex.Target.Path)
+	policy := h.policy.Load()
+	ex.Policy = policy
+	ex.Match = policy.Lookup(ex.Target.Method, ex.Target.Path)
 	ex.LookedUp = true
 	if h.ambiguous(ex) {
 		return &denial.Refusal{Code: denial.BadRequest, Reason: "rbac.path-parameter"}
@@ -150,7 +170,7 @@ func (h *Handler) match(r *http.Request, ex *exchange.Exchange) *denial.Refusal 
 	}
 	if method := r.Header.Get("Access-Control-Request-Method"); r.Method == http.MethodOptions &&
 		method != "" && r.Header.Get("Origin") != "" {
-		ex.Preflight = h.policy.Preflight(ex.Target.Path, method)
+		ex.Preflight = policy.Preflight(ex.Target.Path, method)
 	}
 	return nil
 }
@@ -161,7 +181,7 @@ func (h *Handler) match(r *http.Request, ex *exchange.Exchange) *denial.Refusal 
 // path. Where both readings fall under one rule, the parameters do no harm.
 func (h *Handler) ambiguous(ex *exchange.Exchange) bool {
 	bare := ex.BarePath()
-	return bare != ex.Target.Path && h.policy.Lookup(ex.Target.Method, bare).Rule() != ex.Match.Rule()
+	return bare != ex.Target.Path && ex.Policy.Lookup(ex.Target.Method, bare).Rule() != ex.Match.Rule()
 }
 
 func (h *Handler) decide(w http.ResponseWriter, r *http.Request, ex *exchange.Exchange) *denial.Refusal {
@@ -173,11 +193,14 @@ func (h *Handler) decide(w http.ResponseWriter, r *http.Request, ex *exchange.Ex
 		// was judged is what may go on.
 		return &denial.Refusal{Code: denial.Forbidden, Reason: "rbac.changed-since-look-up"}
 	}
-	d := ex.Policy.Decide(ex.Match, ex.Caller)
+	d := ex.Policy.Decide(ex.Match, ex.Caller, &rbac.Request{
+		Method: ex.Target.Method, Host: ex.Target.Host, Query: ex.Target.Query, Address: ex.Client, Time: ex.Start,
+	})
 	if ex.Preflight && !d.Allowed() {
 		d = rbac.Decision{Effect: rbac.Allow, Reason: "rbac.preflight"}
 	}
 	ex.Decision = d
+	h.reveal(w.Header(), ex, d)
 	telemetry.Rules.WithLabelValues(verdict(d, h.InsecureShadow), d.Reason).Inc()
 	switch {
 	case d.Shadowed:
@@ -205,12 +228,12 @@ func changed(r *http.Request, target canon.Target) bool {
 func (h *Handler) refusal(w http.ResponseWriter, ex *exchange.Exchange, d rbac.Decision) *denial.Refusal {
 	if d.Anonymous && !ex.Caller.Known() {
 		denial.Challenge(w.Header(), h.Realm, denial.TokenMissing)
-		return &denial.Refusal{Code: denial.TokenMissing, Reason: d.Reason}
+		return h.forbidden(denial.TokenMissing, ex, d)
 	}
 	if ex.Auth == "bearer" {
 		denial.Challenge(w.Header(), h.Realm, denial.Forbidden)
 	}
-	return &denial.Refusal{Code: denial.Forbidden, Reason: d.Reason}
+	return h.forbidden(denial.Forbidden, ex, d)
 }
 
 func verdict(d rbac.Decision, shadow bool) string {

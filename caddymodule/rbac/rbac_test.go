@@ -25,7 +25,7 @@ func looked(t *testing.T, h *Handler, method, path string) (*http.Request, *exch
 	if err != nil {
 		t.Fatal(err)
 	}
-	h.policy = policy
+	h.policy.Store(policy)
 	r := httptest.NewRequest(method, path, nil)
 	ex := &exchange.Exchange{Canonical: true, Target: canon.Target{Method: method, Path: path, Match: path}}
 	return r, ex

@@ -19,6 +19,8 @@ type problem struct {
 	Code      string   `json:"code,omitempty"`
 	RequestID string   `json:"requestId"`
 	Violated  []string `json:"violated-policies,omitempty"`
+	Reason    string   `json:"reason,omitempty"`
+	Requires  []string `json:"requires,omitempty"`
 }
 
 var page = template.Must(template.New("refusal").Parse(`<!doctype html>
@@ -51,6 +53,9 @@ func Write(w http.ResponseWriter, r *http.Request, status int, err error) {
 			p.Title = refusal.Detail
 		}
 		p.Violated = refusal.Violated
+		if refusal.Revealed {
+			p.Reason, p.Requires = refusal.Reason, refusal.Requires
+		}
 	}
 	var body strings.Builder
 	contentType := "application/problem+json"

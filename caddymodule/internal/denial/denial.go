@@ -26,6 +26,10 @@ type Refusal struct {
 	Detail string
 	// Violated are the names of the limits that were reached (429 only).
 	Violated []string
+	// Requires is what the rule asks for. Clients get it, and the Reason, only
+	// when Revealed is set.
+	Requires []string
+	Revealed bool
 }
 
 // Error returns the code.

@@ -1,0 +1,87 @@
+package rbac
+
+import (
+	"crypto/sha256"
+	"errors"
+	"fmt"
+
+	"github.com/caddyserver/caddy/v2"
+
+	"github.com/moat-gateway/moat/caddymodule/internal/dispense"
+	"github.com/moat-gateway/moat/caddymodule/internal/moatapp"
+	"github.com/moat-gateway/moat/internal/rbac"
+	"github.com/moat-gateway/moat/internal/rbac/policyfile"
+	"github.com/moat-gateway/moat/internal/rbac/when"
+)
+
+// provisionPolicy compiles the rules, those of the file included, and keeps
+// them current.
+func (h *Handler) provisionPolicy(ctx caddy.Context) error {
+	source, err := moatapp.Load[rbac.Source](ctx)
+	if err != nil {
+		return err
+	}
+	var path string
+	var data []byte
+	if h.RulesFile != "" {
+		if path, err = dispense.Expand("rules_file", h.RulesFile); err != nil {
+			return err
+		}
+		if data, err = policyfile.Read(path); err != nil {
+			return fmt.Errorf("rules_file: %w", err)
+		}
+		if h.fileRules, err = policyfile.Rules(path, data); err != nil {
+			return fmt.Errorf("rules_file: %w", err)
+		}
+	}
+	policy, err := h.compile(h.fileRules, source.Roles())
+	if err != nil {
+		return err
+	}
+	h.policy.Store(policy)
+	source.Depend(func(roles *rbac.Roles) (func(), error) {
+		policy, err := h.compile(h.fileRules, roles)
+		return func() { h.policy.Store(policy) }, err
+	})
+	if path != "" {
+		source.WatchRules(path, sha256.Sum256(data), func(data []byte) (rbac.Changes, error) {
+			return h.replaceRules(path, data, source.Roles())
+		})
+	}
+	return nil
+}
+
+// replaceRules puts a new rules file in force.
+func (h *Handler) replaceRules(path string, data []byte, roles *rbac.Roles) (rbac.Changes, error) {
+	rules, err := policyfile.Rules(path, data)
+	if err != nil {
+		return rbac.Changes{}, err
+	}
+	policy, err := h.compile(rules, roles)
+	if err != nil {
+		return rbac.Changes{}, err
+	}
+	changes := rbac.DiffRules(h.fileRules, rules)
+	h.fileRules = rules
+	h.policy.Store(policy)
+	return changes, nil
+}
+
+func (h *Handler) compile(fileRules []rbac.RuleConfig, roles *rbac.Roles) (*rbac.Policy, error) {
+	policy, err := rbac.NewPolicy(rbac.PolicyConfig{
+		Rules:             append(h.Rules[:len(h.Rules):len(h.Rules)], fileRules...),
+		PreflightUpstream: h.Preflight == "upstream",
+		CaseInsensitive:   h.CaseInsensitive,
+		Conditions:        when.Compile,
+	}, roles)
+	if err != nil || !h.AnonymousOnly {
+		return policy, err
+	}
+	var errs []error
+	for _, rule := range policy.Rules() {
+		if rule.NeedsIdentity() {
+			errs = append(errs, fmt.Errorf("rbac: the rule %q at %s needs somebody, but without a jwt line nobody can be known", rule, rule.Place))
+		}
+	}
+	return policy, errors.Join(errs...)
+}
