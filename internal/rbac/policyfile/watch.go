@@ -138,8 +138,16 @@ func (w *Watcher) refuse(f *file, out Outcome) {
 	w.Report(out)
 }
 
-// Read reads a policy file, at most MaxSize of it and a byte.
+// Read reads a policy file, at most MaxSize of it and a byte. What is no
+// regular file is an error: to open a pipe could wait for ever.
 func Read(path string) ([]byte, error) {
+	info, err := os.Stat(path)
+	if err != nil {
+		return nil, err
+	}
+	if !info.Mode().IsRegular() {
+		return nil, fmt.Errorf("%s: is not a regular file", path)
+	}
 	f, err := os.Open(path)
 	if err != nil {
 		return nil, err

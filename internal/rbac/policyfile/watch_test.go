@@ -1,3 +1,5 @@
+//go:build unix
+
 package policyfile_test
 
 import (
@@ -6,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -127,6 +130,16 @@ func TestAMissingFileIsToldOnceAndTheOldStays(t *testing.T) {
 	w.check(4)
 	if len(w.applied) != 1 || w.applied[0] != "two" {
 		t.Errorf("%q", w.applied)
+	}
+}
+
+func TestAPipeIsNoPolicyFile(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "pipe")
+	if err := syscall.Mkfifo(path, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := policyfile.Read(path); err == nil || !strings.Contains(err.Error(), "not a regular file") {
+		t.Errorf("%v", err)
 	}
 }
 
