@@ -59,6 +59,8 @@ func TestConditionsOfRules(t *testing.T) {
 		{"/ticks?a=1;b=2", "", 401, "rbac.condition-error"},
 		{"/file/x.txt", "", 200, "rbac.public"},
 		{"/file/x.exe", "", 401, "rbac.condition"},
+		{"/file/x.exe;.txt", "", 400, "rbac.path-parameter"},
+		{"/file/x.exe%3B.txt", "", 400, "rbac.path-parameter"},
 		{"/claim", token, 200, "rbac.authenticated"},
 		{"/claim", bare, 403, "rbac.condition-error"},
 		{"/tried", bare, 200, "rbac.condition"},
@@ -169,6 +171,11 @@ func TestPolicyFilesAreWatched(t *testing.T) {
 	if s.get(t, "/documents/7", bearer(s.Issuer.as(t, "u-1", "editor"))).Status != 200 {
 		t.Error("a new role grants nothing")
 	}
+	// A broken file makes a reload fail, also of an unchanged Caddyfile.
+	put(t, rules, `["GET /a"]`)
+	if out, exit := s.Reload(t, s.Config.render(s.Issuer)); exit == 0 || !strings.Contains(out, rules+":1") {
+		t.Errorf("a reload with a broken file: exit %d\n%s", exit, lastLines(out, 3))
+	}
 	// The state survives a reload, which reads the files again.
 	put(t, rules, `["GET /documents/{id} documents.read", "GET /again public"]`)
 	s.reload(t, func(c *siteConfig) { c.Headers = "headers api" })
@@ -176,6 +183,20 @@ func TestPolicyFilesAreWatched(t *testing.T) {
 		t.Error("a reload does not read the file")
 	}
 	checkTrail(t, readJournal(t, s.journal()))
+}
+
+func TestWhatAPolicyFileWeakensIsWarnedAbout(t *testing.T) {
+	t.Parallel()
+	s, _, rules := policySite(t)
+	put(t, rules, `[{"rule": "GET /tried authenticated", "shadow": true}]`)
+	await(t, settle, "the new rule", func() bool { return s.get(t, "/tried", bearer(s.Issuer.as(t, "u-1", "user"))).Status == 200 })
+	await(t, settle, "the warning", func() bool { return strings.Contains(s.Log(), "GET /tried") && strings.Contains(s.Log(), "in shadow") })
+	// No content of a file ends the gateway.
+	put(t, rules, `[{"rule": "GET /digits/{d} public", "when": "params.d.matches(\"^[0-9]{4}$\")"}]`)
+	await(t, settle, "the pattern", func() bool { return s.get(t, "/digits/2026").Status == 200 })
+	if s.get(t, "/digits/26").Status == 200 {
+		t.Error("the pattern matches two digits")
+	}
 }
 
 func TestRolesThatASiteNeedsCannotBeTakenAway(t *testing.T) {
@@ -224,6 +245,7 @@ func TestABadPolicyFileIsALoadError(t *testing.T) {
 		"reveal_to":     {func(c *siteConfig) { c.Rules = "\nreveal_to a..b\nGET /x public" }, []string{"reveal_to", "a..b"}},
 		"condition":     {func(c *siteConfig) { c.Rules = "\nGET /x public {\nwhen identity.name == \"x\"\n}" }, []string{"Caddyfile:", "column 1", "undeclared"}},
 		"on the line":   {func(c *siteConfig) { c.Rules = "\nGET /x public when identity.known" }, []string{"when", "block"}},
+		"inner quotes":  {func(c *siteConfig) { c.Rules = "\nGET /x public {\nwhen host == \"a\\\"b\" && true\n}" }, []string{"when", "backticks"}},
 		"no condition":  {func(c *siteConfig) { c.Rules = "\nGET /x public {\nwhen\n}" }, []string{"when", "needs a condition"}},
 	} {
 		c := siteConfig{Port: 1, Upstream: "127.0.0.1:1"}
@@ -261,6 +283,30 @@ func TestOnlyWhoMayKnowLearnsWhy(t *testing.T) {
 		if v := s.get(t, path, support).Header.Values("Moat-Decision"); len(v) != 1 || !strings.HasPrefix(v[0], want) {
 			t.Errorf("%s: %q, want %q", path, v, want)
 		}
+	}
+}
+
+func TestNobodyElseSetsOrKeepsTheDecisionHeader(t *testing.T) {
+	t.Parallel()
+	s := startSite(t, siteConfig{
+		Global: "\n\t\trole support debug.decisions",
+		Rules:  siteRules + "\nreveal_to debug.decisions",
+	}, nil)
+	s.Spy.respond(func(recorded) []byte {
+		return rawAnswer(200, "ok", "Moat-Decision: forged", "Cache-Control: public, max-age=60")
+	})
+	a := s.get(t, "/open/a", bearer(s.Issuer.as(t, "u-1", "user")), "Moat-Decision: from-the-caller")
+	if v := a.Header.Values("Moat-Decision"); a.Status != 200 || len(v) != 0 || a.Header.Get("Cache-Control") != "public, max-age=60" {
+		t.Errorf("status %d, Moat-Decision %q, %v", a.Status, v, a.Header)
+	}
+	for _, r := range s.Spy.requests() {
+		if len(r.get("Moat-Decision")) != 0 {
+			t.Error("the caller's header went upstream")
+		}
+	}
+	a = s.get(t, "/open/a", bearer(s.Issuer.as(t, "u-2", "support")))
+	if v := a.Header.Values("Moat-Decision"); len(v) != 1 || !strings.HasPrefix(v[0], "decision=allow") || a.Header.Get("Cache-Control") != "private, no-store" {
+		t.Errorf("Moat-Decision %q, Cache-Control %q", v, a.Header.Values("Cache-Control"))
 	}
 }
 

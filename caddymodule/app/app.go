@@ -39,6 +39,10 @@ type App struct {
 	// content counts within two seconds, unless something is wrong with it or a
 	// site needs a role that it lacks; then the old one stays. Default: none.
 	RolesFile string `json:"roles_file,omitempty"`
+	// RolesFileSum is the SHA-256 of the file when the configuration was made
+	// from a Caddyfile, in hex. Nothing is checked against it: it makes another
+	// configuration of a changed file, so that a reload is none of nothing.
+	RolesFileSum string `json:"roles_file_sum,omitempty"`
 	// Audit is the trail. Default: events go to the log moat.audit only.
 	Audit *Audit `json:"audit,omitempty"`
 
@@ -95,6 +99,8 @@ func (a *App) Stop() error { return nil }
 // Cleanup gives back exactly what this app took from the pools, also after half
 // a Provision, and lets the app that started after it take over.
 func (a *App) Cleanup() error {
+	// First: from here on another configuration may report what files say.
+	a.files.stop()
 	next := a.resign()
 	for _, release := range slices.Backward(a.pooled) {
 		release()
@@ -109,7 +115,6 @@ func (a *App) Cleanup() error {
 		remove()
 	}
 	a.watches = nil
-	a.files.stop()
 	live.CompareAndSwap(a, nil)
 	return nil
 }

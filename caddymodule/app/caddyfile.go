@@ -39,13 +39,15 @@ func (a *App) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
 	if d.NextArg() {
 		return d.Errf("moat: unexpected argument %q", d.Val())
 	}
-	return dispense.Words{
+	err := dispense.Words{
 		"redis":      {Parse: a.parseRedis},
 		"issuer":     {Parse: a.parseIssuer, Repeats: true},
 		"role":       {Parse: a.parseRole, Repeats: true},
 		"roles_file": {Parse: dispense.String(&a.RolesFile)},
 		"audit":      {Parse: a.parseAudit},
 	}.Block(d, "moat")
+	a.RolesFileSum = dispense.FileSum(a.RolesFile)
+	return err
 }
 
 // parseRedis reads:

@@ -4,6 +4,7 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"fmt"
+	"slices"
 	"sync"
 
 	"go.uber.org/zap"
@@ -19,8 +20,9 @@ type policyFiles struct {
 	watcher policyfile.Watcher
 	sums    []string // "path sha256" of what was read at load
 
-	once sync.Once
-	done chan struct{}
+	once  sync.Once
+	done  chan struct{}
+	ended chan struct{}
 }
 
 // watch starts looking at the files. Only the established configuration does:
@@ -29,20 +31,27 @@ func (f *policyFiles) watch() {
 	if len(f.sums) == 0 {
 		return
 	}
-	f.done = make(chan struct{})
-	go f.watcher.Run(policyfile.Interval, f.done)
+	f.done, f.ended = make(chan struct{}), make(chan struct{})
+	go func() {
+		defer close(f.ended)
+		f.watcher.Run(policyfile.Interval, f.done)
+	}()
 }
 
+// stop returns when nothing is looked at any more.
 func (f *policyFiles) stop() {
 	f.once.Do(func() {
 		if f.done != nil {
 			close(f.done)
+			<-f.ended
 		}
 	})
 }
 
 func (f *policyFiles) add(w policyfile.Watched) {
-	f.sums = append(f.sums, w.Path+" "+hex.EncodeToString(w.Sum[:]))
+	if sum := w.Path + " " + hex.EncodeToString(w.Sum[:]); !slices.Contains(f.sums, sum) {
+		f.sums = append(f.sums, sum)
+	}
 	f.watcher.Add(w)
 }
 
@@ -53,8 +62,8 @@ func (a *App) Roles() *rbac.Roles { return a.roles.Roles() }
 func (a *App) Depend(prepare func(*rbac.Roles) (func(), error)) { a.roles.Depend(prepare) }
 
 // WatchRules implements rbac.Source.
-func (a *App) WatchRules(path string, sum [sha256.Size]byte, apply func([]byte) (rbac.Changes, error)) {
-	a.files.add(policyfile.Watched{Path: path, Sum: sum, Apply: apply})
+func (a *App) WatchRules(path string, sum [sha256.Size]byte, prepare func([]byte) (rbac.Changes, func(), error)) {
+	a.files.add(policyfile.Watched{Path: path, Sum: sum, Prepare: prepare})
 }
 
 // provisionRoles compiles the roles of the configuration and of its file.
@@ -75,7 +84,7 @@ func (a *App) provisionRoles() error {
 			return fmt.Errorf("roles_file: %w", err)
 		}
 		configs = a.withFile(fromFile)
-		a.files.add(policyfile.Watched{Path: path, Sum: sha256.Sum256(data), Apply: a.rolesApplier(path, fromFile)})
+		a.files.add(policyfile.Watched{Path: path, Sum: sha256.Sum256(data), Prepare: a.rolesPreparer(path, fromFile)})
 	}
 	roles, err := rbac.NewRoles(configs)
 	if err != nil {
@@ -88,23 +97,22 @@ func (a *App) withFile(fromFile []rbac.RoleConfig) []rbac.RoleConfig {
 	return append(a.RoleConfigs[:len(a.RoleConfigs):len(a.RoleConfigs)], fromFile...)
 }
 
-// rolesApplier returns what puts a new roles file in force.
-func (a *App) rolesApplier(path string, inForce []rbac.RoleConfig) func([]byte) (rbac.Changes, error) {
-	return func(data []byte) (rbac.Changes, error) {
+// rolesPreparer returns what prepares a new roles file.
+func (a *App) rolesPreparer(path string, inForce []rbac.RoleConfig) func([]byte) (rbac.Changes, func(), error) {
+	return func(data []byte) (rbac.Changes, func(), error) {
 		fromFile, err := policyfile.Roles(path, data)
 		if err != nil {
-			return rbac.Changes{}, err
+			return rbac.Changes{}, nil, err
 		}
 		roles, err := rbac.NewRoles(a.withFile(fromFile))
 		if err != nil {
-			return rbac.Changes{}, err
+			return rbac.Changes{}, nil, err
 		}
-		if err := a.roles.Replace(roles); err != nil {
-			return rbac.Changes{}, err
-		}
-		changes := rbac.DiffRoles(inForce, fromFile)
-		inForce = fromFile
-		return changes, nil
+		commit, err := a.roles.Prepare(roles)
+		return rbac.DiffRoles(inForce, fromFile), func() {
+			commit()
+			inForce = fromFile
+		}, err
 	}
 }
 
@@ -117,7 +125,7 @@ func (a *App) fileChanged(o policyfile.Outcome) {
 			zap.String("file", o.Path), zap.Error(o.Err))
 	} else {
 		a.logger.Info("a changed policy file is in force", zap.String("file", o.Path),
-			zap.Strings("added", o.Changes.Added), zap.Strings("removed", o.Changes.Removed), zap.Strings("changed", o.Changes.Changed))
+			zap.Strings("added", few(o.Changes.Added)), zap.Strings("removed", few(o.Changes.Removed)), zap.Strings("changed", few(o.Changes.Changed)))
 	}
 	a.trail.event(audit.Admin, action, o.Path, outcome, func(d *audit.Details) {
 		if o.Sum != [sha256.Size]byte{} {
@@ -127,8 +135,17 @@ func (a *App) fileChanged(o policyfile.Outcome) {
 			d.Set("error", o.Err.Error())
 			return
 		}
-		d.Set("added", o.Changes.Added)
-		d.Set("removed", o.Changes.Removed)
-		d.Set("changed", o.Changes.Changed)
+		d.Set("added", few(o.Changes.Added))
+		d.Set("removed", few(o.Changes.Removed))
+		d.Set("changed", few(o.Changes.Changed))
 	})
+}
+
+// few is the beginning of a list, and how much more there is.
+func few(names []string) []string {
+	const most = 50
+	if len(names) <= most {
+		return names
+	}
+	return append(names[:most:most], fmt.Sprintf("and %d more", len(names)-most))
 }

@@ -92,7 +92,7 @@ const minTLS = tls.VersionTLS13
 var overrideHeaders = []string{
 	"X-Original-URL", "X-Original-URI", "X-Rewrite-URL",
 	"X-HTTP-Method", "X-HTTP-Method-Override", "X-Method-Override",
-	"X-Original-Host", "X-Host",
+	"X-Original-Host", "X-Host", "Moat-Decision",
 	"Proxy", // Becomes HTTP_PROXY in CGI environments (CVE-2016-5385).
 }
 

@@ -41,6 +41,7 @@ func (h *Handler) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
 	if d.NextArg() {
 		return d.Errf("rbac: unexpected argument %q", d.Val())
 	}
+	defer func() { h.RulesFileSum = dispense.FileSum(h.RulesFile) }()
 	return dispense.EachLine(d, func(line *caddyfile.Dispenser, seen map[string]int) error {
 		switch line.Val() {
 		case "preflight":
@@ -88,10 +89,24 @@ func parseCondition(target *string) func(*caddyfile.Dispenser) error {
 		case 1:
 			*target = dispense.AsWritten(d.RemainingArgs()[0])
 		default:
-			*target = dispense.AsWritten(strings.Join(d.RemainingArgsRaw(), " "))
+			return joinCondition(target, d)
 		}
 		return nil
 	}
+}
+
+func joinCondition(target *string, d *caddyfile.Dispenser) error {
+	var words []string
+	for d.NextArg() {
+		if word := d.Val(); d.Token().Quoted() && strings.Contains(word, `"`) {
+			// The Caddyfile has taken the backslash off already: what is written
+			// down would be another expression than what was meant.
+			return d.Errf("when: the text %q has quotes inside; put the whole condition into backticks", word)
+		}
+		words = append(words, d.ValRaw())
+	}
+	*target = dispense.AsWritten(strings.Join(words, " "))
+	return nil
 }
 
 func (h *Handler) parseRule(d *caddyfile.Dispenser) error {

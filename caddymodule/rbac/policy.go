@@ -6,6 +6,7 @@ import (
 	"fmt"
 
 	"github.com/caddyserver/caddy/v2"
+	"go.uber.org/zap"
 
 	"github.com/moat-gateway/moat/caddymodule/internal/dispense"
 	"github.com/moat-gateway/moat/caddymodule/internal/moatapp"
@@ -39,32 +40,43 @@ func (h *Handler) provisionPolicy(ctx caddy.Context) error {
 		return err
 	}
 	h.policy.Store(policy)
+	h.warnShadow(policy)
 	source.Depend(func(roles *rbac.Roles) (func(), error) {
 		policy, err := h.compile(h.fileRules, roles)
 		return func() { h.policy.Store(policy) }, err
 	})
 	if path != "" {
-		source.WatchRules(path, sha256.Sum256(data), func(data []byte) (rbac.Changes, error) {
-			return h.replaceRules(path, data, source.Roles())
+		source.WatchRules(path, sha256.Sum256(data), func(data []byte) (rbac.Changes, func(), error) {
+			return h.prepareRules(path, data, source.Roles())
 		})
 	}
 	return nil
 }
 
-// replaceRules puts a new rules file in force.
-func (h *Handler) replaceRules(path string, data []byte, roles *rbac.Roles) (rbac.Changes, error) {
+// prepareRules compiles the policy with a new rules file.
+func (h *Handler) prepareRules(path string, data []byte, roles *rbac.Roles) (rbac.Changes, func(), error) {
 	rules, err := policyfile.Rules(path, data)
 	if err != nil {
-		return rbac.Changes{}, err
+		return rbac.Changes{}, nil, err
 	}
 	policy, err := h.compile(rules, roles)
 	if err != nil {
-		return rbac.Changes{}, err
+		return rbac.Changes{}, nil, err
 	}
-	changes := rbac.DiffRules(h.fileRules, rules)
-	h.fileRules = rules
-	h.policy.Store(policy)
-	return changes, nil
+	return rbac.DiffRules(h.fileRules, rules), func() {
+		h.fileRules = rules
+		h.policy.Store(policy)
+		h.warnShadow(policy)
+	}, nil
+}
+
+func (h *Handler) warnShadow(policy *rbac.Policy) {
+	for _, rule := range policy.Rules() {
+		if rule.Shadow {
+			h.logger.Warn("a rule is in shadow: it is recorded and refuses nothing",
+				zap.String("rule", rule.String()), zap.String("place", rule.Place))
+		}
+	}
 }
 
 func (h *Handler) compile(fileRules []rbac.RuleConfig, roles *rbac.Roles) (*rbac.Policy, error) {

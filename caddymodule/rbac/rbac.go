@@ -46,6 +46,10 @@ type Handler struct {
 	// content counts within two seconds, unless something is wrong with it; then
 	// the old one stays. Default: none.
 	RulesFile string `json:"rules_file,omitempty"`
+	// RulesFileSum is the SHA-256 of the file when the configuration was made
+	// from a Caddyfile, in hex. Nothing is checked against it: it makes another
+	// configuration of a changed file, so that a reload is none of nothing.
+	RulesFileSum string `json:"rules_file_sum,omitempty"`
 	// AnonymousOnly says that nobody can be known on this site, because no
 	// moat_jwt runs there. A rule that needs somebody is then an error. The moat
 	// directive sets it.
@@ -71,6 +75,7 @@ type Handler struct {
 	policy    atomic.Pointer[rbac.Policy]
 	fileRules []rbac.RuleConfig // in force
 	canon     *canon.Policy
+	logger    *zap.Logger
 }
 
 // CaddyModule returns the module's registration.
@@ -92,7 +97,8 @@ func (h *Handler) Provision(ctx caddy.Context) error {
 	if err := rbac.CheckPermission(h.RevealTo); h.RevealTo != "" && err != nil {
 		return fmt.Errorf("rbac: reveal_to %q: %w", h.RevealTo, err)
 	}
-	h.warn(ctx.Logger())
+	h.logger = ctx.Logger()
+	h.warn()
 	if err := telemetry.Register(ctx); err != nil {
 		return err
 	}
@@ -107,18 +113,16 @@ func (h *Handler) Provision(ctx caddy.Context) error {
 	return err
 }
 
-func (h *Handler) warn(log *zap.Logger) {
+// warn tells once what weakens the rules, however many stages there are.
+func (h *Handler) warn() {
+	if h.Stage == stageMatch {
+		return
+	}
 	if h.InsecureShadow {
-		log.Warn("insecure_shadow: rules are recorded and refuse nothing")
+		h.logger.Warn("insecure_shadow: rules are recorded and refuse nothing")
 	}
 	if h.InsecureRevealReasons {
-		log.Warn("insecure_reveal_reasons: callers learn which permissions rules ask for")
-	}
-	for _, rule := range h.Rules {
-		if rule.Shadow {
-			log.Warn("a rule is in shadow: it is recorded and refuses nothing",
-				zap.String("rule", rule.Pattern), zap.String("place", rule.Place))
-		}
+		h.logger.Warn("insecure_reveal_reasons: callers learn which permissions rules ask for")
 	}
 }
 
@@ -138,6 +142,9 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyht
 	}
 	ex.HandOver()
 	defer ex.TakeBack()
+	if h.RevealTo != "" {
+		w = settled(w, ex.Revealed)
+	}
 	return next.ServeHTTP(w, r)
 }
 
@@ -179,9 +186,17 @@ func (h *Handler) match(r *http.Request, ex *exchange.Exchange) *denial.Refusal 
 // parameters. Servlet containers cut `;x` off a segment before they look for a
 // servlet, so `/internal;x/y` is `/internal/y` to them; here it is another
 // path. Where both readings fall under one rule, the parameters do no harm.
+//
+// A rule with a condition is another matter: the condition may look at the path
+// or at what stands in it, and would judge `x.exe;.txt` where the container
+// serves `x.exe`.
 func (h *Handler) ambiguous(ex *exchange.Exchange) bool {
 	bare := ex.BarePath()
-	return bare != ex.Target.Path && ex.Policy.Lookup(ex.Target.Method, bare).Rule() != ex.Match.Rule()
+	if bare == ex.Target.Path {
+		return false
+	}
+	rule := ex.Match.Rule()
+	return rule != nil && rule.When != "" || ex.Policy.Lookup(ex.Target.Method, bare).Rule() != rule
 }
 
 func (h *Handler) decide(w http.ResponseWriter, r *http.Request, ex *exchange.Exchange) *denial.Refusal {
@@ -200,7 +215,10 @@ func (h *Handler) decide(w http.ResponseWriter, r *http.Request, ex *exchange.Ex
 		d = rbac.Decision{Effect: rbac.Allow, Reason: "rbac.preflight"}
 	}
 	ex.Decision = d
-	h.reveal(w.Header(), ex, d)
+	ex.Revealed = h.revealed(ex, d)
+	if ex.Revealed != "" {
+		w.Header()[decisionHeader] = []string{ex.Revealed}
+	}
 	telemetry.Rules.WithLabelValues(verdict(d, h.InsecureShadow), d.Reason).Inc()
 	switch {
 	case d.Shadowed:

@@ -2,6 +2,7 @@ package rbac
 
 import (
 	"errors"
+	"fmt"
 	"reflect"
 	"slices"
 	"sync"
@@ -32,6 +33,17 @@ func (l *Live) Depend(prepare func(*Roles) (commit func(), err error)) {
 // Replace puts next in force, if all who depend on the roles agree. Otherwise
 // it changes nothing and returns every objection.
 func (l *Live) Replace(next *Roles) error {
+	commit, err := l.Prepare(next)
+	if err != nil {
+		return err
+	}
+	commit()
+	return nil
+}
+
+// Prepare asks all who depend on the roles. It returns every objection, or what
+// puts next in force.
+func (l *Live) Prepare(next *Roles) (commit func(), err error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	var errs []error
@@ -42,15 +54,29 @@ func (l *Live) Replace(next *Roles) error {
 		commits = append(commits, commit)
 	}
 	if err := errors.Join(errs...); err != nil {
-		return err
+		return nil, err
 	}
-	l.current.Store(next)
-	for _, commit := range commits {
-		if commit != nil {
-			commit()
+	return func() {
+		l.current.Store(next)
+		for _, commit := range commits {
+			if commit != nil {
+				commit()
+			}
 		}
+	}, nil
+}
+
+// maxFaults bounds how many faults one error names.
+const maxFaults = 100
+
+// joined is errors.Join with an end: a file of nothing but faults must not
+// become a log line of megabytes.
+func joined(errs []error) error {
+	errs = slices.DeleteFunc(errs, func(err error) bool { return err == nil })
+	if n := len(errs) - maxFaults; n > 0 {
+		errs = append(errs[:maxFaults], fmt.Errorf("and %d faults more", n))
 	}
-	return nil
+	return errors.Join(errs...)
 }
 
 // Changes is what a new version of roles or rules changed, by name.

@@ -1,9 +1,6 @@
 package rbac
 
-import (
-	"errors"
-	"fmt"
-)
+import "fmt"
 
 const maxRules = 100_000
 
@@ -75,7 +72,7 @@ func NewPolicy(cfg PolicyConfig, roles *Roles) (*Policy, error) {
 	}
 	errs = append(errs, conflicts(&p.root, terminals)...)
 	if len(errs) > 0 {
-		return nil, errors.Join(errs...)
+		return nil, joined(errs)
 	}
 	return p, nil
 }

@@ -1,7 +1,6 @@
 package rbac
 
 import (
-	"errors"
 	"fmt"
 	"maps"
 	"slices"
@@ -103,7 +102,7 @@ func NewRoles(configs []RoleConfig) (*Roles, error) {
 		b.resolve(configs[i].Name, nil)
 	}
 	if len(b.errs) > 0 {
-		return nil, errors.Join(b.errs...)
+		return nil, joined(b.errs)
 	}
 	return &Roles{byName: b.done}, nil
 }

@@ -10,7 +10,8 @@ type Source interface {
 	// Depend names somebody who built something from the roles; see Live.Depend.
 	Depend(prepare func(*Roles) (commit func(), err error))
 	// WatchRules has a rules file watched. Sum is the SHA-256 of the content in
-	// force. Apply is called with a new content, and must take all of it or
-	// nothing; it is never called twice at once, nor while roles are replaced.
-	WatchRules(path string, sum [sha256.Size]byte, apply func(data []byte) (Changes, error))
+	// force. Prepare is asked with a new content and returns what puts it in
+	// force; that is called only if all who use the file agree. Neither is ever
+	// called twice at once, nor while roles are replaced.
+	WatchRules(path string, sum [sha256.Size]byte, prepare func(data []byte) (Changes, func(), error))
 }

@@ -77,6 +77,9 @@ type Exchange struct {
 	// Decision is what the rules say; valid when Decided is true.
 	Decision rbac.Decision
 	Decided  bool
+	// Revealed is the value of the header that tells the caller what was decided
+	// and why. Empty for everybody who may not know.
+	Revealed string
 	// Method, Path, Query and Host are what the decision was about.
 	Method, Path, Query, Host string
 

@@ -13,8 +13,14 @@ import (
 	"github.com/moat-gateway/moat/internal/rbac"
 )
 
-// MaxSize is the largest file that is read, in bytes.
-const MaxSize = 16 << 20
+const (
+	// MaxSize is the largest file that is read, in bytes.
+	MaxSize = 16 << 20
+	// maxItems is the most roles or rules of one file.
+	maxItems = 100_000
+	// maxFaults bounds how many faults of a file are named.
+	maxFaults = 50
+)
 
 // Roles reads a roles file. The file is a list of roles, or an object whose
 // only member is roles; the roles are a list, or an object by their names. A
@@ -42,7 +48,7 @@ func Roles(name string, data []byte) ([]rbac.RoleConfig, error) {
 			roles = append(roles, role)
 		}
 	}
-	return roles, errors.Join(r.errs...)
+	return roles, r.err()
 }
 
 // Rules reads a rules file: a list of rules, or an object whose only member is
@@ -71,18 +77,30 @@ func Rules(name string, data []byte) ([]rbac.RuleConfig, error) {
 			rules = append(rules, rule)
 		}
 	}
-	return rules, errors.Join(r.errs...)
+	return rules, r.err()
 }
 
 // reader reads one file and collects what is wrong with it.
 type reader struct {
 	file string
 	errs []error
+	more int // faults that are not named
+}
+
+func (r *reader) err() error {
+	if r.more > 0 {
+		r.errs = append(r.errs, fmt.Errorf("%s: and %d faults more", r.file, r.more))
+	}
+	return errors.Join(r.errs...)
 }
 
 func (r *reader) place(n *node) string { return r.file + ":" + strconv.Itoa(n.line) }
 
 func (r *reader) fail(n *node, reason string) {
+	if len(r.errs) >= maxFaults {
+		r.more++
+		return
+	}
 	r.errs = append(r.errs, errors.New(r.place(n)+": "+reason))
 }
 
@@ -106,6 +124,9 @@ func (r *reader) top(data []byte, word string) *node {
 		return nil
 	case len(top.items) == 0:
 		r.fail(top, "has no "+word)
+		return nil
+	case len(top.items) > maxItems:
+		r.fail(top, fmt.Sprintf("has %d %s; at most %d are allowed", len(top.items), word, maxItems))
 		return nil
 	}
 	return top

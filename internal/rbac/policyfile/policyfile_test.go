@@ -126,6 +126,13 @@ func TestABadFileNamesEveryFaultAndItsLine(t *testing.T) {
 	if _, err := policyfile.Rules("f", make([]byte, policyfile.MaxSize+1)); err == nil || !strings.Contains(err.Error(), "larger than 16 MiB") {
 		t.Errorf("%v", err)
 	}
+	_, err := policyfile.Rules("f", []byte(strings.Repeat("- \n", 1000)))
+	if err == nil || !strings.Contains(err.Error(), "faults more") || strings.Count(err.Error(), "\n") > 60 {
+		t.Errorf("a file of nothing but faults: %.300v", err)
+	}
+	if _, err := policyfile.Rules("f", []byte(strings.Repeat("- x\n", 100_001))); err == nil || !strings.Contains(err.Error(), "at most 100000") {
+		t.Errorf("too many rules: %.300v", err)
+	}
 	for text, want := range map[string]string{
 		"roles:\n  admin:\n    name: boss\n    permissions: x\n": `no word "name" here`,
 		"- admin\n":        "a role is an object here",

@@ -88,18 +88,28 @@ func fromYAML(y *yaml.Node, depth int) (*node, error) {
 	return n, n.unique()
 }
 
-func parseJSON(data []byte) (*node, error) {
-	decoder := json.NewDecoder(bytes.NewReader(data))
-	decoder.UseNumber()
-	return fromJSON(decoder, data, 0)
+// jsonReader reads JSON and knows on which line it is.
+type jsonReader struct {
+	*json.Decoder
+	data   []byte
+	offset int64
+	line   int
 }
 
-func fromJSON(decoder *json.Decoder, data []byte, depth int) (*node, error) {
-	token, err := decoder.Token()
+func parseJSON(data []byte) (*node, error) {
+	r := &jsonReader{Decoder: json.NewDecoder(bytes.NewReader(data)), data: data, line: 1}
+	r.UseNumber()
+	return r.value(0)
+}
+
+func (r *jsonReader) value(depth int) (*node, error) {
+	token, err := r.Token()
 	if err != nil {
 		return nil, err
 	}
-	n := &node{line: 1 + bytes.Count(data[:decoder.InputOffset()], []byte{'\n'})}
+	r.line += bytes.Count(r.data[r.offset:r.InputOffset()], []byte{'\n'})
+	r.offset = r.InputOffset()
+	n := &node{line: r.line}
 	delim, isDelim := token.(json.Delim)
 	switch {
 	case depth > maxDepth:
@@ -112,8 +122,8 @@ func fromJSON(decoder *json.Decoder, data []byte, depth int) (*node, error) {
 	default:
 		n.kind = list
 	}
-	for decoder.More() {
-		c, err := fromJSON(decoder, data, depth+1)
+	for r.More() {
+		c, err := r.value(depth + 1)
 		if err != nil {
 			return nil, err
 		}
@@ -123,7 +133,7 @@ func fromJSON(decoder *json.Decoder, data []byte, depth int) (*node, error) {
 		}
 		n.items = append(n.items, c)
 	}
-	if _, err := decoder.Token(); err != nil {
+	if _, err := r.Token(); err != nil {
 		return nil, err
 	}
 	return n, n.unique()

@@ -2,10 +2,12 @@ package policyfile
 
 import (
 	"crypto/sha256"
+	"errors"
 	"fmt"
 	"io"
 	"os"
 	"sync"
+	"syscall"
 	"time"
 
 	"github.com/moat-gateway/moat/internal/rbac"
@@ -16,13 +18,13 @@ import (
 // writes beside the file and renames is sure.
 const Interval = time.Second
 
-// Watched is one file whose content is in force.
+// Watched is one use of a file whose content is in force.
 type Watched struct {
 	Path string
 	// Sum is the SHA-256 of the content in force.
 	Sum [sha256.Size]byte
-	// Apply puts a new content in force, all of it or nothing.
-	Apply func(data []byte) (rbac.Changes, error)
+	// Prepare is asked with a new content and returns what puts it in force.
+	Prepare func(data []byte) (changes rbac.Changes, commit func(), err error)
 }
 
 // Outcome is what became of a changed file.
@@ -35,7 +37,8 @@ type Outcome struct {
 	Err error
 }
 
-// Watcher looks at files and has changed ones applied, one after the other.
+// Watcher looks at files and has changed ones applied, one after the other. A
+// file that several use is taken by all of them or by none.
 type Watcher struct {
 	// Report is told of every new content, once each.
 	Report func(Outcome)
@@ -44,10 +47,17 @@ type Watcher struct {
 	files []*file
 }
 
+// reread is after how many looks a file is read even though it seems to be the
+// same: some tools write in place and restore size and time.
+const reread = 30
+
 type file struct {
-	Watched
+	path    string
+	sum     [sha256.Size]byte // in force
+	users   []Watched
 	seen    os.FileInfo
 	settled bool // what was seen is what was read
+	looks   int  // since it was read
 	told    string
 }
 
@@ -55,7 +65,16 @@ type file struct {
 func (w *Watcher) Add(f Watched) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	w.files = append(w.files, &file{Watched: f})
+	for _, known := range w.files {
+		if known.path == f.Path {
+			known.users = append(known.users, f)
+			if known.sum != f.Sum {
+				known.sum = [sha256.Size]byte{} // It changed between; read it again for all.
+			}
+			return
+		}
+	}
+	w.files = append(w.files, &file{path: f.Path, sum: f.Sum, users: []Watched{f}})
 }
 
 // Run checks the files every interval until done is closed.
@@ -82,25 +101,26 @@ func (w *Watcher) Check() {
 }
 
 func (w *Watcher) check(f *file) {
-	info, err := os.Stat(f.Path)
+	info, err := os.Stat(f.path)
 	if err != nil {
 		f.seen = nil
-		w.refuse(f, Outcome{Path: f.Path, Err: err})
+		w.refuse(f, Outcome{Path: f.path, Err: err})
 		return
 	}
 	if f.seen == nil || !same(f.seen, info) {
 		f.seen, f.settled = info, false
 		return
 	}
-	if f.settled {
+	if f.looks++; f.settled && f.looks < reread {
 		return
 	}
-	data, err := Read(f.Path)
+	f.looks = 0
+	data, err := Read(f.path)
 	if err != nil {
-		w.refuse(f, Outcome{Path: f.Path, Err: err})
+		w.refuse(f, Outcome{Path: f.path, Err: err})
 		return
 	}
-	if again, err := os.Stat(f.Path); err != nil || !same(info, again) {
+	if again, err := os.Stat(f.path); err != nil || !same(info, again) {
 		f.seen = nil // It changed while it was read.
 		return
 	}
@@ -114,18 +134,39 @@ func same(a, b os.FileInfo) bool {
 
 func (w *Watcher) apply(f *file, data []byte) {
 	sum := sha256.Sum256(data)
-	if sum == f.Sum {
+	if sum == f.sum {
 		f.told = ""
 		return
 	}
-	changes, err := f.Apply(data)
-	out := Outcome{Path: f.Path, Sum: sum, Changes: changes, Err: err}
+	changes, commits, err := f.prepare(data)
+	out := Outcome{Path: f.path, Sum: sum, Changes: changes, Err: err}
 	if err != nil {
 		w.refuse(f, out)
 		return
 	}
-	f.Sum, f.told = sum, ""
+	for _, commit := range commits {
+		commit()
+	}
+	f.sum, f.told = sum, ""
 	w.Report(out)
+}
+
+// prepare asks all who use the file. What changed is the same for all of them.
+func (f *file) prepare(data []byte) (changes rbac.Changes, commits []func(), err error) {
+	defer func() {
+		// No content of a file may end the process that serves requests.
+		if r := recover(); r != nil {
+			err = fmt.Errorf("%s: cannot be read: %v", f.path, r)
+		}
+	}()
+	var errs []error
+	for _, user := range f.users {
+		c, commit, err := user.Prepare(data)
+		changes = c
+		errs = append(errs, err)
+		commits = append(commits, commit)
+	}
+	return changes, commits, errors.Join(errs...)
 }
 
 // refuse reports a refused content once, however often it is seen.
@@ -141,18 +182,16 @@ func (w *Watcher) refuse(f *file, out Outcome) {
 // Read reads a policy file, at most MaxSize of it and a byte. What is no
 // regular file is an error: to open a pipe could wait for ever.
 func Read(path string) ([]byte, error) {
-	info, err := os.Stat(path)
+	f, err := os.OpenFile(path, os.O_RDONLY|syscall.O_NONBLOCK, 0)
 	if err != nil {
 		return nil, err
 	}
-	if !info.Mode().IsRegular() {
-		return nil, fmt.Errorf("%s: is not a regular file", path)
+	var data []byte
+	if info, statErr := f.Stat(); statErr != nil || !info.Mode().IsRegular() {
+		err = errors.Join(statErr, fmt.Errorf("%s: is not a regular file", path))
+	} else {
+		data, err = io.ReadAll(io.LimitReader(f, MaxSize+1))
 	}
-	f, err := os.Open(path)
-	if err != nil {
-		return nil, err
-	}
-	data, err := io.ReadAll(io.LimitReader(f, MaxSize+1))
 	if closeErr := f.Close(); err == nil {
 		err = closeErr
 	}

@@ -30,14 +30,22 @@ func watch(t *testing.T, content string) *watching {
 	w := &watching{path: filepath.Join(t.TempDir(), "rules.yaml"), clock: time.Now()}
 	w.write(t, content)
 	w.Report = func(o policyfile.Outcome) { w.told = append(w.told, o) }
-	w.Add(policyfile.Watched{Path: w.path, Sum: sha256.Sum256([]byte(content)), Apply: func(data []byte) (rbac.Changes, error) {
-		if strings.Contains(string(data), "bad") {
-			return rbac.Changes{}, errors.New("bad")
-		}
-		w.applied = append(w.applied, string(data))
-		return rbac.Changes{Added: []string{string(data)}}, nil
-	}})
+	w.Add(policyfile.Watched{Path: w.path, Sum: sha256.Sum256([]byte(content)), Prepare: w.prepare("bad")})
 	return w
+}
+
+// prepare refuses what contains bad.
+func (w *watching) prepare(bad string) func([]byte) (rbac.Changes, func(), error) {
+	return func(data []byte) (rbac.Changes, func(), error) {
+		text := string(data)
+		if strings.Contains(text, "panic") {
+			panic("cannot cope")
+		}
+		if strings.Contains(text, bad) {
+			return rbac.Changes{}, nil, errors.New(bad)
+		}
+		return rbac.Changes{Added: []string{text}}, func() { w.applied = append(w.applied, text) }, nil
+	}
 }
 
 func (w *watching) write(t *testing.T, content string) {
@@ -130,6 +138,55 @@ func TestAMissingFileIsToldOnceAndTheOldStays(t *testing.T) {
 	w.check(4)
 	if len(w.applied) != 1 || w.applied[0] != "two" {
 		t.Errorf("%q", w.applied)
+	}
+}
+
+func TestAFileOfTwoIsTakenByBothOrNone(t *testing.T) {
+	w := watch(t, "one")
+	w.Add(policyfile.Watched{Path: w.path, Sum: sha256.Sum256([]byte("one")), Prepare: w.prepare("evil")})
+	w.check(4)
+	w.write(t, "evil")
+	w.check(4)
+	if len(w.applied) != 0 || len(w.told) != 1 || w.told[0].Err == nil {
+		t.Fatalf("applied %q, told %+v", w.applied, w.told)
+	}
+	w.write(t, "good")
+	w.check(4)
+	if len(w.applied) != 2 || len(w.told) != 2 || w.told[1].Err != nil {
+		t.Fatalf("applied %q, told %+v", w.applied, w.told)
+	}
+	// One that was read with another content is brought up to date.
+	w.Add(policyfile.Watched{Path: w.path, Sum: sha256.Sum256([]byte("older")), Prepare: w.prepare("bad")})
+	w.write(t, "good")
+	w.check(4)
+	if len(w.applied) != 5 {
+		t.Errorf("applied %q", w.applied)
+	}
+}
+
+func TestNoContentEndsTheProcess(t *testing.T) {
+	w := watch(t, "one")
+	w.write(t, "panic")
+	w.check(4)
+	if len(w.told) != 1 || w.told[0].Err == nil || !strings.Contains(w.told[0].Err.Error(), "cannot cope") {
+		t.Fatalf("%+v", w.told)
+	}
+	w.write(t, "good")
+	w.check(4)
+	if len(w.applied) != 1 {
+		t.Errorf("applied %q", w.applied)
+	}
+}
+
+func TestAnInPlaceChangeIsFoundWithoutItsTime(t *testing.T) {
+	w := watch(t, "one")
+	w.check(3)
+	if err := errors.Join(os.WriteFile(w.path, []byte("two"), 0o600), os.Chtimes(w.path, w.clock, w.clock)); err != nil {
+		t.Fatal(err)
+	}
+	w.check(31)
+	if len(w.applied) != 1 || w.applied[0] != "two" {
+		t.Errorf("applied %q", w.applied)
 	}
 }
 

@@ -1,6 +1,7 @@
 package when
 
 import (
+	"errors"
 	"fmt"
 	"net/url"
 	"strings"
@@ -23,8 +24,9 @@ type facts struct {
 
 var nobody = new(identity.Principal)
 
-// ResolveName returns the value of a name. What is not known of the caller is
-// empty: nobody has the id "".
+// ResolveName returns the value of a name. To ask for what is not known of the
+// caller is an error: an empty id must equal nothing, and to the language ""
+// equals "".
 func (f *facts) ResolveName(name string) (any, bool) {
 	if param, ok := strings.CutPrefix(name, paramPrefix); ok {
 		return f.param(param)
@@ -37,15 +39,15 @@ func (f *facts) ResolveName(name string) (any, bool) {
 	case nameKnown:
 		return who.Known(), true
 	case nameID:
-		return who.ID, true
+		return f.text(name, who.ID)
 	case nameTenant:
-		return who.Tenant, true
+		return f.text(name, who.Tenant)
 	case nameRoles:
 		return who.Roles, true
 	case nameSession:
-		return who.Session, true
+		return f.text(name, who.Session)
 	case nameIssuer:
-		return who.Issuer, true
+		return f.text(name, who.Issuer)
 	case nameClaims:
 		return who.Claims, true
 	}
@@ -65,9 +67,23 @@ func (f *facts) request(name string) (any, bool) {
 	case nameAddress:
 		return f.address()
 	case nameNow:
-		return f.about.Time, true
+		return f.now()
 	}
 	return nil, false
+}
+
+func (f *facts) text(name, value string) (any, bool) {
+	if value == "" {
+		return f.fail(fmt.Errorf("when: %s: is not known of this caller", name))
+	}
+	return value, true
+}
+
+func (f *facts) now() (any, bool) {
+	if f.about.Time.IsZero() {
+		return f.fail(errors.New("when: now: the time is not known"))
+	}
+	return f.about.Time, true
 }
 
 func (f *facts) param(name string) (any, bool) {
@@ -97,7 +113,7 @@ func (f *facts) values() (any, bool) {
 
 func (f *facts) address() (any, bool) {
 	if !f.about.Address.IsValid() {
-		return f.fail(fmt.Errorf("when: address: the caller's address is not known"))
+		return f.fail(errors.New("when: address: the caller's address is not known"))
 	}
 	return f.about.Address.String(), true
 }

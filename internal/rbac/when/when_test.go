@@ -2,6 +2,7 @@ package when_test
 
 import (
 	"encoding/json"
+	"fmt"
 	"net/netip"
 	"strings"
 	"testing"
@@ -51,51 +52,52 @@ func policy(condition, require string) (*rbac.Policy, error) {
 func TestAConditionNarrowsARule(t *testing.T) {
 	const holds, fails, breaks = rbac.ReasonAuthenticated, rbac.ReasonCondition, rbac.ReasonConditionError
 	for condition, want := range map[string]string{
-		`identity.tenant == params.org`:                              holds,
-		`identity.tenant != params.org`:                              fails,
-		`identity.id == "u-1" && identity.known`:                     holds,
-		`identity.id == "U-1"`:                                       fails,
-		`identity.session == "s-9" && identity.issuer == "main"`:     holds,
-		`"Read Only" in identity.roles`:                              holds,
-		`"Read" in identity.roles`:                                   fails,
-		`identity.roles.exists(r, r.startsWith("Admin"))`:            fails,
-		`identity.claims.plan == "gold"`:                             holds,
-		`identity.claims.level >= 7`:                                 holds,
-		`identity.claims.level > 7.5`:                                fails,
-		`identity.claims.admin`:                                      holds,
-		`identity.claims.plan`:                                       breaks,
-		`identity.claims.missing == "x"`:                             breaks,
-		`has(identity.claims.missing) && identity.claims.missing`:    fails,
-		`identity.claims.groups[0] == "a"`:                           holds,
-		`identity.claims.groups[9] == "a"`:                           breaks,
-		`identity.claims.nested.x == "y"`:                            holds,
-		`identity.claims["https://example.com/role"] == "lead"`:      holds,
-		`params.rest == "files/a b"`:                                 holds,
-		`method == "GET" && host == "orders.example.com"`:            holds,
-		`path == "/orgs/acme/files/a%20b"`:                           holds,
-		`query.page == ["2"]`:                                        holds,
-		`query.tag.all(v, v in ["a", "b"])`:                          holds,
-		`query.tag == ["a"]`:                                         fails,
-		`"missing" in query`:                                         fails,
-		`query.missing == ["x"]`:                                     breaks,
-		`cidr("203.0.113.0/24").containsIP(address)`:                 holds,
-		`cidr("10.0.0.0/8").containsIP(address)`:                     fails,
-		`address == "203.0.113.7"`:                                   holds,
-		`now.getHours() == 12`:                                       holds,
-		`now.getHours("Europe/Berlin") == 13`:                        holds,
-		`now.getHours("+05:30") == 17`:                               holds,
-		`now.getDayOfWeek() in [1, 2, 3, 4, 5]`:                      holds,
-		`now < timestamp("2026-01-01T00:00:00Z")`:                    fails,
-		`params.org.matches("^[a-z]+$")`:                             holds,
-		`params.rest.matches(identity.claims.plan)`:                  fails,
-		`params.rest.matches(identity.claims.groups[0] + "(")`:       breaks,
-		`1 / size(identity.roles.filter(r, false)) == 1`:             breaks,
-		`identity.roles.map(r, size(r)) == [5, 9]`:                   holds,
-		`identity.id == "u-1" || identity.claims.missing == "x"`:     holds,
-		`identity.claims.missing == "x" || identity.id == "nobody"`:  breaks,
-		`!(identity.claims.missing == "x")`:                          breaks,
-		`identity.claims.missing == "x" ? true : true`:               breaks,
-		`identity.claims.level in [6, 7, 8] && size(params.org) < 9`: holds,
+		`identity.tenant == params.org`:                                    holds,
+		`identity.tenant != params.org`:                                    fails,
+		`identity.id == "u-1" && identity.known`:                           holds,
+		`identity.id == "U-1"`:                                             fails,
+		`identity.session == "s-9" && identity.issuer == "main"`:           holds,
+		`"Read Only" in identity.roles`:                                    holds,
+		`"Read" in identity.roles`:                                         fails,
+		`identity.roles.exists(r, r.startsWith("Admin"))`:                  fails,
+		`identity.claims.plan == "gold"`:                                   holds,
+		`identity.claims.level >= 7`:                                       holds,
+		`identity.claims.level > 7.5`:                                      fails,
+		`identity.claims.admin`:                                            holds,
+		`identity.claims.plan`:                                             breaks,
+		`identity.claims.missing == "x"`:                                   breaks,
+		`has(identity.claims.missing) && identity.claims.missing`:          fails,
+		`identity.claims.groups[0] == "a"`:                                 holds,
+		`identity.claims.groups[9] == "a"`:                                 breaks,
+		`identity.claims.nested.x == "y"`:                                  holds,
+		`identity.claims["https://example.com/role"] == "lead"`:            holds,
+		`params.rest == "files/a b"`:                                       holds,
+		`method == "GET" && host == "orders.example.com"`:                  holds,
+		`path == "/orgs/acme/files/a%20b"`:                                 holds,
+		`query.page == ["2"]`:                                              holds,
+		`query.tag.all(v, v in ["a", "b"])`:                                holds,
+		`query.tag == ["a"]`:                                               fails,
+		`"missing" in query`:                                               fails,
+		`query.missing == ["x"]`:                                           breaks,
+		`cidr("203.0.113.0/24").containsIP(address)`:                       holds,
+		`cidr("10.0.0.0/8").containsIP(address)`:                           fails,
+		`address == "203.0.113.7"`:                                         holds,
+		`now.getHours() == 12`:                                             holds,
+		`now.getHours("Europe/Berlin") == 13`:                              holds,
+		`now.getHours("+05:30") == 17`:                                     holds,
+		`now.getDayOfWeek() in [1, 2, 3, 4, 5]`:                            holds,
+		`now < timestamp("2026-01-01T00:00:00Z")`:                          fails,
+		`params.org.matches("^[a-z]+$")`:                                   holds,
+		`params.org.matches("^[a-z]{4}$")`:                                 holds,
+		`params.org.matches("^[a-z]{5,}$") || params.org.matches("x{0}y")`: fails,
+		`query.page[0].matches("[0-9]") && matches(params.org, "a")`:       holds,
+		`1 / size(identity.roles.filter(r, false)) == 1`:                   breaks,
+		`identity.roles.map(r, size(r)) == [5, 9]`:                         holds,
+		`identity.id == "u-1" || identity.claims.missing == "x"`:           holds,
+		`identity.claims.missing == "x" || identity.id == "nobody"`:        breaks,
+		`!(identity.claims.missing == "x")`:                                breaks,
+		`identity.claims.missing == "x" ? true : true`:                     breaks,
+		`identity.claims.level in [6, 7, 8] && size(params.org) < 9`:       holds,
 	} {
 		d := decide(t, condition, "/orgs/acme/files/a%20b", agent, &ordinary)
 		if d.Reason != want || d.Allowed() != (want == holds) {
@@ -118,6 +120,7 @@ func TestWhatConditionsCannotKnowRefuses(t *testing.T) {
 		"a query not in UTF-8": {`query.page != ["x"]`, func(r *rbac.Request) { r.Query = "page=%ff" }},
 		"too dear":             {`query.tag.all(x, x != "never")`, func(r *rbac.Request) { r.Query = strings.Repeat("tag=b&", 4000) + "c=1" }},
 		"dear patterns":        {`!query.tag[0].matches("(a*)*b")`, func(r *rbac.Request) { r.Query = "tag=" + strings.Repeat("a", 200_000) }},
+		"no time":              {`now > timestamp("2000-01-01T00:00:00Z")`, func(r *rbac.Request) { r.Time = time.Time{} }},
 	} {
 		req := ordinary
 		if d := decide(t, row.condition, "/orgs/acme/x", agent, &req); d.Reason == rbac.ReasonConditionError {
@@ -134,14 +137,27 @@ func TestWhatConditionsCannotKnowRefuses(t *testing.T) {
 	}
 }
 
-func TestNobodyIsEmptyToACondition(t *testing.T) {
+func TestWhatIsNotKnownOfTheCallerEqualsNothing(t *testing.T) {
 	for _, who := range []*identity.Principal{nil, identity.Anonymous(), identity.Anonymous("guest")} {
-		p, err := policy(`!identity.known && identity.id == "" && identity.tenant == "" && size(identity.claims) == 0`, "public")
+		p, err := policy(`(!identity.known || identity.id == "u") && size(identity.claims) == 0 && !("x" in identity.roles)`, "public")
 		if err != nil {
 			t.Fatal(err)
 		}
 		if d := p.Decide(p.Lookup("GET", "/orgs/a/b"), who, &ordinary); !d.Allowed() {
 			t.Errorf("%+v: %+v", who, d)
+		}
+		for _, name := range []string{"id", "tenant", "session", "issuer"} {
+			for _, condition := range []string{"%s == query.empty[0]", "%s == params.rest", "%s != \"x\"", "%s == \"x\" || true", "%s == \"\""} {
+				condition = fmt.Sprintf(condition, "identity."+name)
+				if p, err = policy(condition, "public"); err != nil {
+					t.Fatal(err)
+				}
+				req := ordinary
+				req.Query = "empty="
+				if d := p.Decide(p.Lookup("GET", "/orgs/a"), who, &req); d.Allowed() || d.Reason != rbac.ReasonConditionError {
+					t.Errorf("%s: %+v", condition, d)
+				}
+			}
 		}
 		if p, err = policy(`identity.known`, "public"); err != nil {
 			t.Fatal(err)
@@ -154,18 +170,23 @@ func TestNobodyIsEmptyToACondition(t *testing.T) {
 
 func TestABadConditionIsAFaultOfItsRule(t *testing.T) {
 	for condition, want := range map[string]string{
-		`identity.tenant = params.org`:                         `column 17`,
-		`params.nowhere == "x"`:                                `undeclared reference to 'params'`,
-		`identity.name == "x"`:                                 `undeclared reference to 'identity'`,
-		`user == "x"`:                                          `undeclared reference to 'user'`,
-		`identity.id`:                                          `type string; a condition is true or false`,
-		`identity.id == 5`:                                     `no matching overload`,
-		`cidr("10.0.0.0/40").containsIP(address)`:              `"10.0.0.0/40" is not a prefix`,
-		`cidr("10.0.0.0/8").containsIP("here")`:                `"here" is not an address`,
-		`now.getHours("Europe/Nowhere") > 5`:                   `"Europe/Nowhere" is not a time zone`,
-		`params.org.matches("(")`:                              `invalid matches argument`,
-		`now > timestamp("yesterday")`:                         `invalid timestamp argument`,
-		`[1].all(a, [1].all(b, [1].all(c, a == b && b == c)))`: `comprehension`,
+		`identity.tenant = params.org`:                                       `column 17`,
+		`params.nowhere == "x"`:                                              `undeclared reference to 'params'`,
+		`identity.name == "x"`:                                               `undeclared reference to 'identity'`,
+		`user == "x"`:                                                        `undeclared reference to 'user'`,
+		`identity.id`:                                                        `type string; a condition is true or false`,
+		`identity.id == 5`:                                                   `no matching overload`,
+		`cidr("10.0.0.0/40").containsIP(address)`:                            `"10.0.0.0/40" is not a prefix`,
+		`cidr("10.0.0.0/8").containsIP("here")`:                              `"here" is not an address`,
+		`now.getHours("Europe/Nowhere") > 5`:                                 `"Europe/Nowhere" is not a time zone`,
+		`params.org.matches("(")`:                                            `"(" is not a pattern`,
+		`params.org.matches(identity.id)`:                                    `must be a text that stands there`,
+		`matches(params.org, query.a[0])`:                                    `must be a text that stands there`,
+		`params.org.matches("(a?){200}")`:                                    `at most 100 are allowed`,
+		`now.getHours("25:99") > 5`:                                          `"25:99" is not a time zone`,
+		`now.getHours("ab:cd") > 5`:                                          `"ab:cd" is not a time zone`,
+		`now > timestamp("yesterday")`:                                       `invalid timestamp argument`,
+		`[1].all(a, [1].all(b, [1].all(c, a == b && b == c)))`:               `comprehension`,
 		`[` + strings.Repeat("now.getHours() == 1,", 90) + `true].all(x, x)`: "",
 		strings.Repeat("(", 60) + "true" + strings.Repeat(")", 60):           `recursion`,
 		strings.Repeat(" ", 4096) + "true":                                   `at most 4096 bytes`,
