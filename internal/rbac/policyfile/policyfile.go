@@ -179,6 +179,9 @@ func (r *reader) rule(n *node) (rule rbac.RuleConfig) {
 		words["tenant"] = func(v *node) { rule.Tenant = bare(r.text(v, "tenant")) }
 	}
 	r.object(n, "a rule", words)
+	if len(rule.Methods) == 0 || rule.Pattern == "" || len(rule.Require) == 0 {
+		r.fail(n, "a rule needs its line as rule, or methods, pattern and require")
+	}
 	return rule
 }
 
@@ -193,7 +196,8 @@ func bare(name string) string {
 
 // line reads a rule's line.
 func (r *reader) line(n *node) rbac.RuleConfig {
-	rule, err := rbac.ParseRule(strings.Fields(r.text(n, "a rule's line")))
+	blank := func(c rune) bool { return c == ' ' || c == '\t' || c == '\n' || c == '\r' }
+	rule, err := rbac.ParseRule(strings.FieldsFunc(r.text(n, "a rule's line"), blank))
 	if err != nil {
 		r.fail(n, err.Error())
 	}

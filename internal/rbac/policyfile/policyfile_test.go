@@ -104,6 +104,7 @@ func TestABadFileNamesEveryFaultAndItsLine(t *testing.T) {
 		"- rule: GET /a public\n  rule: GET /b public\n":        {"stands twice"},
 		`[{"methods":"GET","methods":"PUT"}]`:                   {`f: line 1: "methods" stands twice`},
 		"- GET /a\n- 7\n- [x]\n- rule: GET /b public\n  wen: x": {"f:1: rule", "f:2: rule", "f:3: a rule is an object here", `f:5: a rule has no word "wen" here`},
+		"- shadow: true\n":                                      {"f:1: a rule needs its line as rule, or methods"},
 		"- rule: GET /a public\n  methods: PUT\n":               {`no word "methods" here`},
 		"- rule: GET /a public\n  shadow: yes\n":                {"f:2: shadow is true or false"},
 		"- rule: GET /a public\n  shadow: [true]\n":             {"shadow is true or false"},
