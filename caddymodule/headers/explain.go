@@ -1,0 +1,24 @@
+package headers
+
+import (
+	"cmp"
+	"net/http"
+
+	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
+
+	"github.com/moat-gateway/moat/caddymodule/internal/explanation"
+)
+
+// Explain implements explanation.Explainer. The headers of an answer decide
+// nothing.
+func (h *Handler) Explain(w http.ResponseWriter, r *http.Request, next caddyhttp.Handler, t *explanation.Trace) error {
+	t.Open(w, r)
+	says := "every answer gets the preset " + cmp.Or(h.Preset, "html")
+	if h.Mode == "shadow" {
+		says = "shadow: answers keep the application's headers (preset " + cmp.Or(h.Preset, "html") + ")"
+	}
+	t.Note("headers", says)
+	return next.ServeHTTP(w, r)
+}
+
+var _ explanation.Explainer = (*Handler)(nil)
