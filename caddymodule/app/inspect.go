@@ -2,6 +2,8 @@ package app
 
 import (
 	"net/http"
+	"slices"
+	"strings"
 
 	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
@@ -68,10 +70,15 @@ func (s *sights) walk(routes caddyhttp.RouteList) {
 }
 
 // asks reports whether a proxy looks exactly like what forward_auth makes: a GET
-// for one fixed URI whose good answer is handled and not passed on. That is a
+// for one fixed path whose good answer is handled and not passed on. That is a
 // question to another server, not the request to the application.
 func asks(h *reverseproxy.Handler) bool {
-	return h.Rewrite != nil && h.Rewrite.Method == http.MethodGet && h.Rewrite.URI != "" && len(h.HandleResponse) == 1
+	if h.Rewrite == nil || h.Rewrite.Method != http.MethodGet || len(h.HandleResponse) != 1 {
+		return false
+	}
+	path, _, _ := strings.Cut(h.Rewrite.URI, "?")
+	match := h.HandleResponse[0].Match
+	return path != "" && !strings.Contains(path, "{") && match != nil && slices.Equal(match.StatusCode, []int{2})
 }
 
 func (s *sights) look(handler any) {

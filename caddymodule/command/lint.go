@@ -3,7 +3,6 @@ package command
 import (
 	"encoding/json"
 	"errors"
-	"flag"
 	"fmt"
 	"io"
 	"os"
@@ -13,6 +12,7 @@ import (
 	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
 	caddycmd "github.com/caddyserver/caddy/v2/cmd"
+	"github.com/spf13/cobra"
 
 	"github.com/moat-gateway/moat/caddymodule/internal/dispense"
 	"github.com/moat-gateway/moat/caddymodule/internal/lint"
@@ -41,14 +41,17 @@ names another format. Policy files that it names are read, too.
 
 The exit code is 0 when nothing of severity high was found, 1 when something
 was, and 2 when the configuration could not be read.`,
-		Flags: func() *flag.FlagSet {
-			fs := flag.NewFlagSet("lint", flag.ExitOnError)
-			fs.String("config", "", "Configuration file; default: ./Caddyfile")
-			fs.String("adapter", "", "Name of the config adapter, for example caddyfile")
-			fs.Bool("json", false, "Print one JSON object")
-			return fs
-		}(),
-		Func: lintConfig,
+		CobraFunc: func(cmd *cobra.Command) {
+			cmd.Flags().String("config", "", "Configuration file; default: ./Caddyfile")
+			cmd.Flags().String("adapter", "", "Name of the config adapter, for example caddyfile")
+			cmd.Flags().Bool("json", false, "Print one JSON object")
+			cmd.RunE = caddycmd.WrapCommandFuncForCobra(lintConfig)
+			// 1 says that something was found; what was not understood is no finding.
+			cmd.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
+				_, _ = fmt.Fprintf(cmd.ErrOrStderr(), "moat lint: %v\n", err)
+				return caddycmd.WrapCommandFuncForCobra(func(caddycmd.Flags) (int, error) { return exitUnreadable, nil })(cmd, nil)
+			})
+		},
 	})
 }
 

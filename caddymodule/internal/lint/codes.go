@@ -12,6 +12,7 @@ type Code string
 const (
 	ResponderWithoutGate    Code = "responder-without-gate"
 	ProxyWithoutSeal        Code = "proxy-without-seal"
+	ErrorRouteByPath        Code = "error-route-by-path"
 	GateBehindMatcher       Code = "gate-behind-matcher"
 	GateWithoutTLS          Code = "gate-without-tls"
 	TLSBelow13              Code = "tls-below-1-3"
@@ -41,6 +42,7 @@ var hints = map[Code]string{
 	ResponderWithoutGate: "put the `moat` directive into the site; in a composed route, moat_guard and moat_rbac in front; " +
 		"bind what is for this machine only to 127.0.0.1",
 	ProxyWithoutSeal:  "write `transport moat` into the block of the reverse_proxy",
+	ErrorRouteByPath:  "write `rewrite * /error.html` in front of it in handle_errors: a path that the request cannot choose",
 	GateBehindMatcher: "guard the whole site with `moat` and say in rules what is open, or take the matcher off",
 	GateWithoutTLS:    "give the site a name without http://, or see to it that only the TLS terminator can connect",
 	TLSBelow13: "write `tls { protocols tls1.3 }` into every site, and a catch-all `https://` site with it " +

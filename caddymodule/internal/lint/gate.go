@@ -80,7 +80,15 @@ func (w *walker) proxy(path string, h object, at position) {
 		w.add(ProxyWithoutSeal, High, place,
 			"the %s to %s in an error route of site %s has no `transport moat`: it sends requests on that were refused, with their method, target and body",
 			word, to, at.site.name)
-	case at.inError:
+	case at.inError && w.guarded && at.fixed:
+	case at.inError && w.guarded:
+		severity := Medium
+		if slices.ContainsFunc(dials, func(d string) bool { return slices.Contains(w.dials, d) }) {
+			severity = High
+		}
+		w.add(ErrorRouteByPath, severity, place,
+			"the %s to %s in an error route of site %s gets the path that was refused, as a request of nobody: what it answers reaches the refused caller",
+			word, to, at.site.name)
 	case !at.gated() && sealed:
 		w.add(ResponderWithoutGate, Low, place,
 			"the %s to %s in site %s is reached %s: its seal answers 403 to every request", word, to, at.site.name, at.lacks())
@@ -91,18 +99,41 @@ func (w *walker) proxy(path string, h object, at position) {
 			"the %s to %s in site %s has no `transport moat`: what it sends is not checked against the decision, and identity headers are not written",
 			word, to, at.site.name)
 	}
+	if at.gated() {
+		w.dials = append(w.dials, dials...)
+	}
 }
 
 // asks reports whether a proxy looks exactly like what forward_auth makes: a GET
-// for one fixed URI whose good answer is handled and not passed on. That is a
-// question to another server, not the request to the application.
+// for one fixed path whose good answer (2xx) is not passed on but only read. That
+// is a question to another server, not the request to the application.
 func asks(h object) bool {
-	return text(dig(h, "rewrite", "method")) == "GET" && text(dig(h, "rewrite", "uri")) != "" && len(objects(h["handle_response"])) == 1
+	path, _, _ := strings.Cut(text(dig(h, "rewrite", "uri")), "?")
+	responses := objects(h["handle_response"])
+	if text(dig(h, "rewrite", "method")) != "GET" || path == "" || strings.Contains(path, "{") || len(responses) != 1 {
+		return false
+	}
+	statuses, _ := dig(responses[0], "match", "status_code").([]any)
+	if len(statuses) != 1 || text(statuses[0]) != "2" {
+		return false
+	}
+	reads := true
+	visit("", responses[0]["routes"], func(_, key string, _ object, value any) {
+		reads = reads && (key != "handler" || value == "vars" || value == "headers" || value == "request_header")
+	})
+	return reads
 }
 
 // responder judges a handler that may answer by itself.
 func (w *walker) responder(path, name string, h object, at position) {
-	if at.inError || at.gated() || slices.Contains(middlewares, name) || name == "moat_refusal" {
+	if at.inError && w.guarded {
+		if name == "file_server" && !at.fixed {
+			w.add(ErrorRouteByPath, High, w.at(path, name),
+				"the file_server in an error route of site %s serves what lies at the path that was refused", at.site.name)
+		}
+		return
+	}
+	if at.gated() || slices.Contains(middlewares, name) || name == "moat_refusal" {
 		return
 	}
 	severity, word := w.answers(name, h, at)

@@ -7,6 +7,7 @@ package lint
 import (
 	"cmp"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -74,6 +75,12 @@ func Run(config []byte, opts Options) (*Report, error) {
 	if err := json.Unmarshal(config, &root); err != nil {
 		return nil, fmt.Errorf("the configuration is not a JSON object: %w", err)
 	}
+	if root == nil {
+		return nil, errors.New("the configuration is not a JSON object")
+	}
+	if err := checkKeys(root); err != nil {
+		return nil, err
+	}
 	l := &linter{root: root, opts: opts, lines: newLines(opts.Lines)}
 	// The walk comes first: it finds the gates and sites that others judge, and
 	// policies comes before sites, which it tells of rules in shadow.
@@ -81,6 +88,9 @@ func Run(config []byte, opts Options) (*Report, error) {
 		l.walk, l.admin, l.servers, l.roles, l.policies, l.sites, l.insecure, l.trail, l.store,
 	} {
 		check()
+	}
+	if l.tooMany {
+		return nil, errors.New("the routes call each other in more ways than can be followed")
 	}
 	return l.report(), nil
 }
@@ -92,6 +102,8 @@ type linter struct {
 	lines    lines
 	findings []Finding
 
+	// tooMany says that the walk over the routes did not come to its end.
+	tooMany bool
 	// What the walk over the routes has seen.
 	gates []*policy
 	seen  []*site

@@ -69,6 +69,7 @@ func found(t *testing.T, config string, opts lint.Options) []string {
 
 func TestEveryWayAroundTheGateIsFound(t *testing.T) {
 	const path = `"path": ["/x"]`
+	const path0 = `{` + path + `}`
 	ungated := func(severity, place string) []string { return []string{severity + " responder-without-gate " + place} }
 	for name, row := range map[string]struct {
 		config string
@@ -97,7 +98,11 @@ func TestEveryWayAroundTheGateIsFound(t *testing.T) {
 			[]string{"high proxy-without-seal routes/0/handle/3/handle_response/0/routes/0/handle/0"}},
 		"behind an intercepted answer": {server(quiet, routes(route(`{"handler": "intercept", "handle_response": [{"routes": [`+route(proxy)+`]}]}`))),
 			ungated("medium", "routes/0/handle/0/handle_response/0/routes/0/handle/0")},
-		"a question":              {server(open, routes(route(`{"handler": "reverse_proxy", "rewrite": {"method": "GET", "uri": "/v"}, "handle_response": [{}]}`))), nil},
+		"a question":              {server(open, routes(route(`{"handler": "reverse_proxy", "rewrite": {"method": "GET", "uri": "/v?u={uri}"}, "handle_response": [{"match": {"status_code": [2]}, "routes": [{"handle": [{"handler": "headers"}]}]}]}`))), nil},
+		"a question by the path":  {server(open, routes(route(`{"handler": "reverse_proxy", "rewrite": {"method": "GET", "uri": "{uri}"}, "handle_response": [{"match": {"status_code": [2]}, "routes": [{"handle": [{"handler": "headers"}]}]}]}`))), ungated("high", "routes/0/handle/0")},
+		"an answer passed on":     {server(open, routes(route(`{"handler": "reverse_proxy", "rewrite": {"method": "GET", "uri": "/v"}, "handle_response": [{"match": {"status_code": [2]}, "routes": [{"handle": [{"handler": "copy_response"}]}]}]}`))), ungated("high", "routes/0/handle/0")},
+		"another answer":          {server(open, routes(route(`{"handler": "reverse_proxy", "rewrite": {"method": "GET", "uri": "/v"}, "handle_response": [{"match": {"status_code": [4]}, "routes": [{"handle": [{"handler": "headers"}]}]}]}`))), ungated("high", "routes/0/handle/0")},
+		"any answer":              {server(open, routes(route(`{"handler": "reverse_proxy", "rewrite": {"method": "GET", "uri": "/v"}, "handle_response": [{}]}`))), ungated("high", "routes/0/handle/0")},
 		"a question with a POST":  {server(open, routes(route(`{"handler": "reverse_proxy", "rewrite": {"method": "POST", "uri": "/v"}, "handle_response": [{}]}`))), ungated("high", "routes/0/handle/0")},
 		"a question about itself": {server(open, routes(route(`{"handler": "reverse_proxy", "rewrite": {"method": "GET"}, "handle_response": [{}]}`))), ungated("high", "routes/0/handle/0")},
 		"a rewritten request":     {server(open, routes(route(`{"handler": "reverse_proxy", "rewrite": {"method": "GET", "uri": "/v"}}`))), ungated("high", "routes/0/handle/0")},
@@ -120,10 +125,18 @@ func TestEveryWayAroundTheGateIsFound(t *testing.T) {
 		"what answers nothing":    {server(open, routes(route(`{"handler": "encode"}`, `{"handler": "vars"}`, `{"handler": "error"}`))), nil},
 		"sealed":                  {server(open, routes(route(sealed))), ungated("low", "routes/0/handle/0")},
 		"no seal":                 {server(quiet, routes(route(gate, proxy))), []string{"high proxy-without-seal routes/0/handle/3"}},
-		"an error page":           {server(open, `"errors": {`+routes(route(proxy))+`}`), nil},
+		"an error page":           {server(open, `"errors": {`+routes(route(proxy))+`}`), ungated("high", "errors/routes/0/handle/0")},
+		"a group outside": {server(quiet, routes(grouped(path0, `{"handler": "vars"}`), route(subroute(grouped(``, gate))), route(proxy))),
+			[]string{"medium responder-without-gate routes/2/handle/0"}},
+		"a page by its own name": {server(quiet, routes(route(gate)), `"errors": {`+routes(route(`{"handler": "rewrite", "uri": "/{http.error.status_code}.html"}`, sealed, `{"handler": "file_server"}`))+`}`), nil},
+		"a page by the path": {server(quiet, routes(route(gate)), `"errors": {`+routes(route(`{"handler": "rewrite", "uri": "/e{http.request.uri.path}"}`, `{"handler": "file_server"}`))+`}`),
+			[]string{"high error-route-by-path errors/routes/0/handle/1"}},
+		"a page perhaps by its own name": {server(quiet, routes(route(gate)), `"errors": {`+routes(matched(path, `{"handler": "rewrite", "uri": "/e.html"}`), route(`{"handler": "file_server"}`))+`}`),
+			[]string{"high error-route-by-path errors/routes/1/handle/0"}},
 		"an error page of a guarded server": {server(quiet, routes(route(gate)), `"errors": {`+routes(route(proxy, `{"handler": "file_server"}`))+`}`),
-			[]string{"high proxy-without-seal errors/routes/0/handle/0"}},
-		"a sealed error page": {server(quiet, routes(route(gate)), `"errors": {`+routes(route(sealed, `{"handler": "moat_refusal"}`))+`}`), nil},
+			[]string{"high proxy-without-seal errors/routes/0/handle/0", "high error-route-by-path errors/routes/0/handle/1"}},
+		"a sealed error page": {server(quiet, routes(route(gate)), `"errors": {`+routes(route(sealed, `{"handler": "moat_refusal"}`))+`}`),
+			[]string{"medium error-route-by-path errors/routes/0/handle/0"}},
 		"an error page of a subroute": {server(quiet, routes(route(gate, `{"handler": "subroute", "errors": {`+routes(route(proxy))+`}}`))),
 			[]string{"high proxy-without-seal routes/0/handle/3/errors/routes/0/handle/0"}},
 		"behind a path": {server(quiet, routes(matched(path, gate, sealed))),
@@ -277,13 +290,46 @@ func TestAReportIsAlwaysTheSame(t *testing.T) {
 }
 
 func TestOnlyAnObjectIsAConfiguration(t *testing.T) {
-	for _, text := range []string{"", "[]", "7", "{", `"x"`} {
+	for _, text := range []string{"", "[]", "7", "{", `"x"`, "null"} {
 		if _, err := lint.Run([]byte(text), lint.Options{}); err == nil {
 			t.Errorf("%q has a report", text)
 		}
 	}
-	if report := run(t, "null", lint.Options{}); report.Findings == nil {
+	if report := run(t, "{}", lint.Options{}); report.Findings == nil {
 		t.Error("no list of findings")
+	}
+}
+
+func TestAKeyInAnotherCaseIsNotOverlooked(t *testing.T) {
+	for text, bad := range map[string]bool{
+		`{"apps": {"http": {"servers": {"Routes": {"Routes": []}}}}}`: true,
+		`{"Apps": {}}`: true,
+		`{"apps": {"http": {"servers": {"s": {"routes": [{"Handle": []}]}}}}}`:                             true,
+		`{"apps": {"moat": {"Audit": {}}}}`:                                                                true,
+		`{"apps": {"http": {"servers": {"Routes": {"routes": []}}}}}`:                                      false,
+		`{"apps": {"http": {"servers": {"s": {"routes": [{"match": [{"header": {"Handle": ["x"]}}]}]}}}}}`: false,
+	} {
+		if err := lint.CheckKeys([]byte(text)); (err != nil) != bad {
+			t.Errorf("%s: %v", text, err)
+		}
+		if _, err := lint.Run([]byte(text), lint.Options{}); (err != nil) != bad {
+			t.Errorf("%s: %v", text, err)
+		}
+	}
+}
+
+func TestRoutesThatCallEachOtherWithoutEnd(t *testing.T) {
+	var named []string
+	for i := range 12 {
+		calls := ""
+		for n := range 12 {
+			calls += fmt.Sprintf(`{"handler": "invoke", "name": "n%d"},`, n)
+		}
+		named = append(named, fmt.Sprintf(`"n%d": %s`, i, route(strings.TrimSuffix(calls, ","))))
+	}
+	config := server(quiet, routes(route(`{"handler": "invoke", "name": "n0"}`)), `"named_routes": {`+strings.Join(named, ",")+`}`)
+	if _, err := lint.Run([]byte(config), lint.Options{}); err == nil || !strings.Contains(err.Error(), "call each other") {
+		t.Errorf("%v", err)
 	}
 }
 

@@ -14,7 +14,7 @@ func (l *linter) admin() {
 		return
 	}
 	listen := text(admin["listen"])
-	if strings.HasPrefix(listen, "unix") || strings.HasPrefix(listen, "fd") {
+	if isSocket(listen) {
 		return
 	}
 	if listen == "" {
@@ -94,9 +94,35 @@ func asksForCertificates(srv object) bool {
 	})
 }
 
+// speaksHTTP3 reports whether one of the listeners does. Each may have protocols
+// of its own.
 func speaksHTTP3(srv object) bool {
-	protocols := texts(srv["protocols"])
-	return len(protocols) == 0 || slices.Contains(protocols, "h3")
+	general := texts(srv["protocols"])
+	own, _ := srv["listen_protocols"].([]any)
+	for i := range max(1, len(texts(srv["listen"]))) {
+		protocols := general
+		if i < len(own) && len(texts(own[i])) > 0 {
+			protocols = texts(own[i])
+		}
+		if len(protocols) == 0 || slices.Contains(protocols, "h3") {
+			return true
+		}
+	}
+	return false
+}
+
+// isSocket reports whether an address is a file's or an inherited socket's: not
+// one that a name can begin like.
+func isSocket(address string) bool {
+	network, _, found := strings.Cut(address, "/")
+	if !found {
+		return false
+	}
+	switch network {
+	case "unix", "unixgram", "unixpacket", "unix+h2c", "fd", "fdgram":
+		return true
+	}
+	return false
 }
 
 // servesTLS reports whether a server will speak TLS, as Caddy's automatic HTTPS
@@ -146,7 +172,7 @@ func loopbackOnly(srv object) bool {
 }
 
 func loopback(address string) bool {
-	if strings.HasPrefix(address, "unix") {
+	if isSocket(address) {
 		return true
 	}
 	host, _ := split(address)

@@ -16,8 +16,9 @@ type position struct {
 	limits []*limit
 	// templated says that what answers next is a template.
 	templated bool
-	// inError says that the request runs through error routes.
-	inError bool
+	// inError says that the request runs through error routes; fixed that its
+	// path is not the refused one any more but that of a page.
+	inError, fixed bool
 	// partial says that not every request of the site comes here.
 	partial bool
 	behind  *detour
@@ -49,8 +50,19 @@ type walker struct {
 	named   object // routes that invoke calls
 	local   bool   // only this machine can connect
 	guarded bool   // somewhere in the server stands a guard
-	calls   int    // depth of invoke
+	// calls are the named routes that a request is in.
+	calls []string
+	// groups are the route groups that a request has met: Caddy keeps them for
+	// the whole request, however deep a route stands.
+	groups map[string]position
+	// dials are the upstreams that stand behind the gate.
+	dials []string
+	// steps bounds the walk: named routes can call each other in very many ways.
+	steps int
 }
+
+// maxSteps is far more than any configuration has routes.
+const maxSteps = 100_000
 
 // walk goes through the routes of every server.
 func (l *linter) walk() {
@@ -60,11 +72,13 @@ func (l *linter) walk() {
 		path := join("apps/http/servers", name)
 		w := &walker{
 			linter: l, path: path, named: asObject(srv["named_routes"]), local: loopbackOnly(srv), guarded: holdsGuard(srv),
+			groups: make(map[string]position),
 		}
 		whole := &site{name: strings.Join(texts(srv["listen"]), ", ")}
 		l.seen = append(l.seen, whole)
 		w.routes(path+"/routes", srv["routes"], position{site: whole})
 		w.errorRoutes(path, srv, position{site: whole})
+		l.tooMany = l.tooMany || w.steps > maxSteps
 	}
 }
 
@@ -79,29 +93,38 @@ func holdsGuard(v any) (found bool) {
 // routes follows a request through a list of routes and returns what every
 // request has met that comes out at its end.
 func (w *walker) routes(path string, list any, at position) position {
-	groups := make(map[string]position)
 	for i, route := range objects(list) {
-		at = w.route(join(path, i), route, at, groups)
+		at = w.route(join(path, i), route, at)
 	}
 	return at
 }
 
-func (w *walker) route(path string, route object, at position, groups map[string]position) position {
+func (w *walker) route(path string, route object, at position) position {
+	if w.steps++; w.steps > maxSteps {
+		return at
+	}
 	inner, conditional := w.enter(path, route, at)
+	group := text(route["group"])
+	others, met := w.groups[group]
+	if group != "" {
+		// A route of the same group inside of this one is never run.
+		w.groups[group] = at
+	}
 	after := w.handlers(path+"/handle", route["handle"], inner)
 	w.leave(at, inner)
-	if group := text(route["group"]); group != "" {
+	if group != "" {
 		// Of a group only the first route that matches runs, so behind one that
 		// always matches a request has met what all of them have in common.
-		if others, ok := groups[group]; ok {
+		if met {
 			after = after.common(&others)
 		}
-		groups[group] = after
+		w.groups[group] = after
 	}
 	if conditional {
 		return at
 	}
-	at.guard, at.decided, at.limits, at.templated = after.guard, after.decided, after.limits, after.templated
+	at.guard, at.decided, at.limits = after.guard, after.decided, after.limits
+	at.templated, at.fixed = after.templated, after.fixed
 	return at
 }
 
@@ -110,7 +133,7 @@ func (p position) common(other *position) position {
 	if other.guard == nil {
 		p.guard = nil
 	}
-	p.decided = p.decided && other.decided
+	p.decided, p.fixed = p.decided && other.decided, p.fixed && other.fixed
 	p.limits = slices.DeleteFunc(slices.Clone(p.limits), func(l *limit) bool { return !slices.Contains(other.limits, l) })
 	return p
 }
@@ -193,6 +216,8 @@ func (w *walker) handler(path string, h object, at position) position {
 		return w.invoke(h, at)
 	case name == "templates":
 		at.templated = true
+	case name == "rewrite":
+		at.fixed = at.fixed || fixedPage(text(h["uri"]))
 	case name == "reverse_proxy":
 		w.proxy(path, h, at)
 	default:
@@ -204,18 +229,23 @@ func (w *walker) handler(path string, h object, at position) position {
 	return at
 }
 
-// invoke follows a request into a named route. Routes that call each other
-// are an endless loop to Caddy as well; a few calls are enough to see them.
+// fixedPage reports whether a rewrite leads to a page that the request cannot
+// choose: only the error is in its URI.
+func fixedPage(uri string) bool {
+	return uri != "" && !strings.Contains(strings.ReplaceAll(strings.ReplaceAll(uri, "{http.error.", ""), "{err.", ""), "{")
+}
+
+// invoke follows a request into a named route. One that calls itself is an
+// endless loop to Caddy as well.
 func (w *walker) invoke(h object, at position) position {
-	const deepest = 8
 	name := text(h["name"])
 	route := asObject(w.named[name])
-	if route == nil || w.calls >= deepest {
+	if route == nil || slices.Contains(w.calls, name) {
 		return at
 	}
-	w.calls++
-	defer func() { w.calls-- }()
-	return w.route(join(w.path+"/named_routes", name), route, at, make(map[string]position))
+	w.calls = append(w.calls, name)
+	defer func() { w.calls = w.calls[:len(w.calls)-1] }()
+	return w.route(join(w.path+"/named_routes", name), route, at)
 }
 
 func (w *walker) errorRoutes(path string, of object, at position) {
