@@ -1,6 +1,7 @@
 package rbac
 
 import (
+	"crypto/sha256"
 	"fmt"
 	"maps"
 	"slices"
@@ -74,6 +75,7 @@ func located(place, what, name, value, reason string) string {
 // Roles is an immutable table of roles. The nil and the zero table hold none.
 type Roles struct {
 	byName map[string]*role
+	id     [sha256.Size]byte
 }
 
 type role struct {
@@ -104,7 +106,17 @@ func NewRoles(configs []RoleConfig) (*Roles, error) {
 	if len(b.errs) > 0 {
 		return nil, joined(b.errs)
 	}
-	return &Roles{byName: b.done}, nil
+	r := &Roles{byName: b.done}
+	r.id = sha256.Sum256(fmt.Appendf(nil, "%q", r.Names()))
+	return r, nil
+}
+
+// ID identifies the set of names: two tables with the same names have the same.
+func (r *Roles) ID() [sha256.Size]byte {
+	if r == nil {
+		return [sha256.Size]byte{}
+	}
+	return r.id
 }
 
 // Has reports whether a role of that name is configured.

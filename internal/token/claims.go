@@ -15,19 +15,42 @@ import (
 // maxIdentifier is the most bytes of an id, tenant or session.
 const maxIdentifier = 256
 
+// dates are the times a token states; begins and issued are zero where it does
+// not.
+type dates struct {
+	expires, begins, issued time.Time
+}
+
 // checkClaims checks the registered claims (RFC 7519 section 4.1), except
-// whether exp has passed, and returns exp.
-func (v *Verifier) checkClaims(claims map[string]any, now time.Time) (expires time.Time, reason string) {
+// whether exp has passed, and returns the dates.
+func (v *Verifier) checkClaims(claims map[string]any, now time.Time) (when dates, reason string) {
 	if reason := v.checkKind(claims); reason != "" {
-		return time.Time{}, reason
+		return when, reason
 	}
 	if iss, _ := claims["iss"].(string); !v.anyIssuer && !v.issuers[iss] {
-		return time.Time{}, ReasonIssMismatch
+		return when, ReasonIssMismatch
 	}
 	if !v.anyAudience && !v.addressed(claims["aud"]) {
-		return time.Time{}, ReasonAudMismatch
+		return when, ReasonAudMismatch
+	}
+	if !v.issuedTo(claims) {
+		return when, ReasonAzpMismatch
 	}
 	return v.checkDates(claims, now)
+}
+
+// issuedTo reports whether the token was issued to one of the configured
+// clients.
+func (v *Verifier) issuedTo(claims map[string]any) bool {
+	if len(v.parties) == 0 {
+		return true
+	}
+	client, present := claims["azp"]
+	if !present {
+		client = claims["client_id"]
+	}
+	name, ok := client.(string)
+	return ok && v.parties[name]
 }
 
 // checkKind refuses tokens that were signed by the right issuer for another
@@ -72,26 +95,26 @@ func (v *Verifier) addressed(aud any) bool {
 	return false
 }
 
-func (v *Verifier) checkDates(claims map[string]any, now time.Time) (expires time.Time, reason string) {
+func (v *Verifier) checkDates(claims map[string]any, now time.Time) (when dates, reason string) {
 	if _, ok := claims["exp"]; !ok {
-		return time.Time{}, ReasonExpMissing
+		return when, ReasonExpMissing
 	}
 	expires, _, okExp := date(claims, "exp")
 	begins, hasNbf, okNbf := date(claims, "nbf")
 	issued, hasIat, okIat := date(claims, "iat")
 	switch {
 	case !okExp || !okNbf || !okIat:
-		return time.Time{}, ReasonBadDate
+		return when, ReasonBadDate
 	case hasNbf && now.Add(v.leeway).Before(begins):
-		return time.Time{}, ReasonNotYetValid
+		return when, ReasonNotYetValid
 	case hasIat && now.Add(v.leeway).Before(issued):
-		return time.Time{}, ReasonIatFuture
+		return when, ReasonIatFuture
 	case hasIat && expires.Sub(issued) > v.maxLifetime:
-		return time.Time{}, ReasonLifetime
+		return when, ReasonLifetime
 	case expires.After(now.Add(v.maxLifetime).Add(v.leeway)):
-		return time.Time{}, ReasonLifetime
+		return when, ReasonLifetime
 	}
-	return expires, ""
+	return dates{expires, begins, issued}, ""
 }
 
 // date reads a NumericDate: seconds since 1970, possibly with a fraction. It is

@@ -1,6 +1,7 @@
 package token
 
 import (
+	"crypto/sha256"
 	"errors"
 	"fmt"
 	"slices"
@@ -8,6 +9,8 @@ import (
 	"time"
 	"unicode"
 	"unicode/utf8"
+
+	"github.com/moat-gateway/moat/internal/identity"
 )
 
 // Config is one issuer: whose tokens are accepted, and what they may say.
@@ -35,6 +38,10 @@ type Config struct {
 	// found, or how the token is to be read, can not be among them. Default:
 	// none.
 	IgnoredHeaders []string
+	// AuthorizedParties are the clients a token may have been issued to: azp, or
+	// client_id where there is no azp (RFC 9068 section 2.2). Compared byte for
+	// byte; a token with neither is refused. Empty: any.
+	AuthorizedParties []string
 	// AcceptIDTokens admits OpenID Connect ID tokens, which tell a client who
 	// logged in and are not meant to open an API.
 	AcceptIDTokens bool
@@ -54,6 +61,13 @@ type Config struct {
 	// KnownRole reports whether a role is configured. A value that names no role
 	// grants nothing. It is used by many goroutines. Nil: none is known.
 	KnownRole func(string) bool
+	// RolesID identifies the set of roles that KnownRole answers from. A verdict
+	// that was remembered under another one does not count. Nil: it never changes.
+	RolesID func() [sha256.Size]byte
+	// Revoked reports whether a caller's credential was revoked, given when it was
+	// issued (zero where the token does not say). It is asked on every request and
+	// used by many goroutines. Nil: none is.
+	Revoked func(who *identity.Principal, issued time.Time) bool
 	// MayGrant is the roles the issuer can give. Nil: all; empty: none.
 	MayGrant []string
 	// SharesIDs is copied into every Principal.
@@ -168,7 +182,9 @@ func NewVerifier(c Config) (*Verifier, error) {
 		maxToken: c.MaxToken, maxHeader: c.MaxHeader,
 		claims: c.Claims, splitRoles: c.SplitRoles,
 		roleMap: make(map[string][]string, len(c.RoleMap)), knownRole: c.KnownRole,
+		parties: setOf(c.AuthorizedParties), revoked: c.Revoked, roles256: c.RolesID,
 	}
+	v.id = c.identify()
 	for _, name := range c.accepted() {
 		v.algorithms[name], _ = findAlgorithm(name) // checkAlgorithms knows it
 	}

@@ -116,6 +116,7 @@ func (c Config) checkBounds() error {
 
 func (c Config) checkClaims() error {
 	return errors.Join(
+		checkList("azp", c.AuthorizedParties),
 		checkPaths("id", c.Claims.ID), checkPaths("tenant", c.Claims.Tenant),
 		checkPaths("roles", c.Claims.Roles), checkPaths("session", c.Claims.Session))
 }

@@ -3,6 +3,8 @@ package token
 import (
 	"bytes"
 	"context"
+	"crypto/sha256"
+	"crypto/x509"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -25,6 +27,8 @@ type Key struct {
 	// pinned says that Algorithm was stated by whoever published the key, so
 	// that a list of algorithms may drop the key but not rebind it.
 	pinned bool
+	// print identifies the key together with its ID and algorithm.
+	print [sha256.Size]byte
 }
 
 // Format writes the ID and the algorithm whatever the verb, so that a secret
@@ -58,9 +62,10 @@ const maxTries = 4
 // KeySet is a fixed set of checked keys. It is a KeySource that never fails.
 // The zero KeySet has no keys.
 type KeySet struct {
-	byID  map[string][]Key
-	all   []Key
-	local bool
+	byID   map[string][]Key
+	all    []Key
+	prints map[[sha256.Size]byte]bool
+	local  bool
 }
 
 // NewStaticKeys returns a source of keys the operator wrote down. Each key must
@@ -110,8 +115,12 @@ func bind(keys []Key, algorithms []string, local bool) (*KeySet, error) {
 	if len(set.all) == 0 {
 		errs = append(errs, errors.New("no usable key"))
 	}
-	for _, key := range set.all {
-		set.byID[key.ID] = append(set.byID[key.ID], key)
+	set.prints = make(map[[sha256.Size]byte]bool, len(set.all))
+	for i := range set.all {
+		key := &set.all[i]
+		key.print = key.thumbprint()
+		set.prints[key.print] = true
+		set.byID[key.ID] = append(set.byID[key.ID], *key)
 	}
 	errs = append(errs, set.check(algorithms))
 	if err := errors.Join(errs...); err != nil {
@@ -219,6 +228,24 @@ func (s *KeySet) Lookup(_ context.Context, kid, alg string) ([]Key, error) {
 
 // Ready implements KeySource.
 func (s *KeySet) Ready() bool { return len(s.all) > 0 }
+
+// Holds implements Holder.
+func (s *KeySet) Holds(print [sha256.Size]byte) bool { return s.prints[print] }
+
+// thumbprint identifies a checked key together with its ID and algorithm.
+func (k Key) thumbprint() [sha256.Size]byte {
+	material, secret := k.Public.([]byte)
+	if !secret {
+		var err error
+		if material, err = x509.MarshalPKIXPublicKey(k.Public); err != nil {
+			panic("token: a checked key has an encoding: " + err.Error())
+		}
+	}
+	sum := sha256.New()
+	_, _ = fmt.Fprintf(sum, "%q %q %t ", k.ID, k.Algorithm, secret)
+	sum.Write(material)
+	return [sha256.Size]byte(sum.Sum(nil))
+}
 
 // Len returns the number of keys, a key counted once for each algorithm.
 func (s *KeySet) Len() int { return len(s.all) }

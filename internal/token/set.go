@@ -2,6 +2,7 @@ package token
 
 import (
 	"context"
+	"crypto/sha256"
 	"errors"
 	"fmt"
 
@@ -15,6 +16,9 @@ type Set struct {
 	all      []*Verifier
 	byIssuer map[string]*Verifier
 	maxToken int // the largest of all
+
+	cache *Cache
+	id    [sha256.Size]byte // of what all were made from
 }
 
 // NewSet returns the set of the given issuers. Names and iss values must be
@@ -62,19 +66,51 @@ func (s *Set) Verify(ctx context.Context, raw string) (*identity.Principal, erro
 	if s == nil || len(s.all) == 0 {
 		return nil, refuse("", ReasonUnknownKey)
 	}
-	if len(s.all) == 1 {
-		return s.all[0].Verify(ctx, raw)
+	if len(raw) > s.maxToken {
+		return nil, refuse(s.alone(), ReasonTooLarge)
 	}
+	if s.cache == nil {
+		v, c, err := s.pick(raw)
+		if err != nil {
+			return nil, err
+		}
+		found, err := v.judge(ctx, c)
+		return found.who, err
+	}
+	key := keyOf(&s.id, raw)
+	if p, err, ok := s.remembered(&key); ok {
+		return p, err
+	}
+	v, c, err := s.pick(raw)
+	if err != nil {
+		return nil, err
+	}
+	return s.judged(ctx, v, c, &key)
+}
+
+// pick takes a token apart and returns the one issuer that may judge it.
+func (s *Set) pick(raw string) (*Verifier, *compact, error) {
 	c, reason := parse(raw, s.maxToken)
 	if reason != "" {
-		return nil, refuse("", reason)
+		return nil, nil, refuse(s.alone(), reason)
+	}
+	if len(s.all) == 1 {
+		return s.all[0], c, nil
 	}
 	iss, _ := c.issuer()
 	v := s.byIssuer[iss]
 	if v == nil {
-		return nil, refuse("", ReasonIssMismatch)
+		return nil, nil, refuse("", ReasonIssMismatch)
 	}
-	return v.judge(ctx, c)
+	return v, c, nil
+}
+
+// alone returns the name of the issuer when there is only one.
+func (s *Set) alone() string {
+	if len(s.all) == 1 {
+		return s.all[0].name
+	}
+	return ""
 }
 
 // Ready reports whether the keys of every issuer have been loaded.

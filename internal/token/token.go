@@ -19,6 +19,8 @@ const (
 	Invalid Code = iota
 	// Expired is a token that would be accepted had its exp not passed.
 	Expired
+	// Revoked is a token that was good until somebody took it back.
+	Revoked
 	// Unavailable says that no verdict was possible, because the keys could not
 	// be had. It is no statement about the token.
 	Unavailable
@@ -29,6 +31,8 @@ func (c Code) String() string {
 	switch c {
 	case Expired:
 		return "expired"
+	case Revoked:
+		return "revoked"
 	case Unavailable:
 		return "unavailable"
 	default:
@@ -79,6 +83,11 @@ const (
 	ReasonIssMismatch = "jwt.iss-mismatch"
 	// ReasonAudMismatch is a missing, malformed or foreign aud.
 	ReasonAudMismatch = "jwt.aud-mismatch"
+	// ReasonAzpMismatch is a token that was issued to a client that is not among
+	// the configured ones.
+	ReasonAzpMismatch = "jwt.azp-mismatch"
+	// ReasonRevoked is a token whose caller, session or self was revoked.
+	ReasonRevoked = "jwt.revoked"
 	// ReasonExpMissing is a token that never ends.
 	ReasonExpMissing = "jwt.exp-missing"
 	// ReasonBadDate is a date that is no number of seconds in a sane range.
@@ -103,7 +112,7 @@ func Reasons() []string {
 		ReasonHeaderMember, ReasonCrit, ReasonTypMismatch, ReasonAlgMismatch,
 		ReasonUnknownKey, ReasonKidMissing, ReasonBadSignature, ReasonKeysUnavailable,
 		ReasonIDToken, ReasonEventToken, ReasonIssMismatch, ReasonAudMismatch,
-		ReasonExpMissing, ReasonBadDate, ReasonExpired, ReasonNotYetValid,
+		ReasonAzpMismatch, ReasonRevoked, ReasonExpMissing, ReasonBadDate, ReasonExpired, ReasonNotYetValid,
 		ReasonIatFuture, ReasonLifetime, ReasonBadClaim,
 	}
 }
@@ -131,6 +140,8 @@ func refuse(issuer, reason string) error {
 	switch reason {
 	case ReasonExpired:
 		code = Expired
+	case ReasonRevoked:
+		code = Revoked
 	case ReasonKeysUnavailable:
 		code = Unavailable
 	}

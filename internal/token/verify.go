@@ -2,13 +2,15 @@ package token
 
 import (
 	"context"
+	"crypto/sha256"
 	"strings"
 	"time"
 
 	"github.com/moat-gateway/moat/internal/identity"
 )
 
-// Verifier judges the tokens of one issuer. It keeps nothing between calls and
+// Verifier judges the tokens of one issuer. It keeps nothing between calls (a Set
+// may remember verdicts) and
 // is used by many goroutines. The zero Verifier refuses every token.
 type Verifier struct {
 	name                   string
@@ -28,6 +30,10 @@ type Verifier struct {
 	roleMap                map[string][]string
 	knownRole              func(string) bool
 	mayGrant               map[string]bool // nil: all
+	parties                map[string]bool // empty: any
+	revoked                func(*identity.Principal, time.Time) bool
+	roles256               func() [sha256.Size]byte
+	id                     [sha256.Size]byte // of what it was made from
 }
 
 // Name returns the configured name of the issuer.
@@ -49,37 +55,43 @@ func (v *Verifier) Verify(ctx context.Context, raw string) (*identity.Principal,
 	if reason != "" {
 		return nil, refuse(v.name, reason)
 	}
-	return v.judge(ctx, c)
+	found, err := v.judge(ctx, c)
+	return found.who, err
 }
 
 // judge is Verify from the strict front on.
-func (v *Verifier) judge(ctx context.Context, c *compact) (*identity.Principal, error) {
+func (v *Verifier) judge(ctx context.Context, c *compact) (found verdict, err error) {
 	if c.size > v.maxToken || c.headerSize > v.maxHeader {
-		return nil, refuse(v.name, ReasonTooLarge)
+		return found, refuse(v.name, ReasonTooLarge)
 	}
 	alg, kid, reason := v.readHeader(c.header)
 	if reason == "" {
-		reason = v.checkSignature(ctx, c, alg, kid)
+		found.print, reason = v.checkSignature(ctx, c, alg, kid)
 	}
 	if reason != "" {
-		return nil, refuse(v.name, reason)
+		return found, refuse(v.name, reason)
 	}
 	now := v.now()
-	expires, reason := v.checkClaims(c.claims, now)
+	when, reason := v.checkClaims(c.claims, now)
 	if reason != "" {
-		return nil, refuse(v.name, reason)
+		return found, refuse(v.name, reason)
 	}
 	p, reason := v.principal(c.claims)
 	if reason != "" {
-		return nil, refuse(v.name, reason)
+		return found, refuse(v.name, reason)
+	}
+	p.Expires = when.expires
+	who := identity.Authenticated(p)
+	if v.revoked != nil && v.revoked(who, when.issued) {
+		return found, refuse(v.name, ReasonRevoked)
 	}
 	// Last, so that Expired is never said of a token that is wrong besides.
 	// RFC 7519 section 4.1.4: not "on or after" exp.
-	if !now.Before(expires.Add(v.leeway)) {
-		return nil, refuse(v.name, ReasonExpired)
+	if !now.Before(when.expires.Add(v.leeway)) {
+		return found, refuse(v.name, ReasonExpired)
 	}
-	p.Expires = expires
-	return identity.Authenticated(p), nil
+	found.who, found.begins, found.issued = who, when.begins, when.issued
+	return found, nil
 }
 
 // readHeader checks the header's members and returns alg and kid.
@@ -132,12 +144,13 @@ func foldType(typ string) string {
 	return strings.TrimPrefix(strings.ToLower(typ), "application/")
 }
 
-// checkSignature returns the reason why no key of the issuer vouches for c.
-func (v *Verifier) checkSignature(ctx context.Context, c *compact, alg algorithm, kid string) string {
+// checkSignature returns the print of the key that vouches for c, or the reason
+// why none does.
+func (v *Verifier) checkSignature(ctx context.Context, c *compact, alg algorithm, kid string) (print [sha256.Size]byte, reason string) {
 	keys, err := v.keys.Lookup(ctx, kid, alg.name)
 	if err != nil {
 		// Whatever went wrong, it says nothing about the token.
-		return ReasonKeysUnavailable
+		return print, ReasonKeysUnavailable
 	}
 	var candidates []Key
 	for _, key := range keys {
@@ -147,16 +160,16 @@ func (v *Verifier) checkSignature(ctx context.Context, c *compact, alg algorithm
 	}
 	switch {
 	case len(keys) == 0:
-		return ReasonUnknownKey
+		return print, ReasonUnknownKey
 	case len(candidates) == 0:
-		return ReasonAlgMismatch
+		return print, ReasonAlgMismatch
 	case len(candidates) > maxTries:
-		return ReasonKidMissing
+		return print, ReasonKidMissing
 	}
 	for _, key := range candidates {
 		if alg.method.Verify(c.signed, c.signature, key.Public) == nil {
-			return ""
+			return key.print, ""
 		}
 	}
-	return ReasonBadSignature
+	return print, ReasonBadSignature
 }
