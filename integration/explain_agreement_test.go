@@ -216,8 +216,8 @@ func TestExplainAgreesAboutToldCallers(t *testing.T) {
 	}
 }
 
-// serveKeys serves an issuer's public key as a key set.
-func serveKeys(t *testing.T, i *issuer) (url string, stop func()) {
+// serveKeys serves an issuer's public key as a key set, slowly.
+func serveKeys(t *testing.T, i *issuer, delay time.Duration) (url string, stop func()) {
 	t.Helper()
 	public := i.key.Public().(*ecdsa.PublicKey)
 	point, err := public.Bytes()
@@ -231,7 +231,10 @@ func serveKeys(t *testing.T, i *issuer) (url string, stop func()) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { _, _ = w.Write(set) }))
+	srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		time.Sleep(delay)
+		_, _ = w.Write(set)
+	}))
 	t.Cleanup(srv.Close)
 	return srv.URL + "/keys", srv.Close
 }

@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 )
 
 // caseReport is what of the JSON report the tests look at.
@@ -29,7 +30,7 @@ func TestExplainCasesThatPass(t *testing.T) {
 	if got.exit != 0 || got.stderr != "" {
 		t.Fatalf("exit %d\n%s%s", got.exit, got.stdout, got.stderr)
 	}
-	for _, want := range []string{"7 cases: 7 passed, 0 failed; 6 of 12 rules covered", "rules that no case covers:", "* /internal/** deny  (", "Caddyfile:"} {
+	for _, want := range []string{"7 cases: 7 passed, 0 failed; 6 of 23 rules covered", "rules that no case covers:", "* /internal/** deny  (", "Caddyfile:"} {
 		if !strings.Contains(got.stdout, want) {
 			t.Errorf("no %q in\n%s", want, got.stdout)
 		}
@@ -138,7 +139,7 @@ func TestExplainTouchesNothing(t *testing.T) {
 		}
 	}
 }
-https://orders.test {
+https://localhost {
 	tls internal
 	moat {
 		limit 1/1h by ip
@@ -156,7 +157,7 @@ https://orders.test {
 	h.write(t, strings.ReplaceAll(config, "ADDR", remote.Addr))
 	before := tree(t, h.Dir)
 	for range 3 { // The limit grants one.
-		got := explainIn(t, h, "", "-c", h.File, "GET", "https://orders.test/documents/7", "--role", "user")
+		got := explainIn(t, h, "", "-c", h.File, "GET", "https://localhost/documents/7", "--role", "user")
 		if got.exit != 0 {
 			t.Fatalf("exit %d\n%s%s", got.exit, got.stdout, got.stderr)
 		}
@@ -168,7 +169,7 @@ https://orders.test {
 		t.Errorf("%d connections were opened", n)
 	}
 	// Within one run no limit is charged either.
-	one := `{"method": "GET", "url": "https://orders.test/documents/7", "roles": ["user"], "expect": "allow"}`
+	one := `{"method": "GET", "url": "https://localhost/documents/7", "roles": ["user"], "expect": "allow"}`
 	got := explainIn(t, h, "["+one+","+one+","+one+"]", "-c", h.File, "--cases", "-")
 	if got.exit != 0 || !strings.Contains(got.stdout, "3 passed") {
 		t.Errorf("exit %d\n%s%s", got.exit, got.stdout, got.stderr)
@@ -180,8 +181,10 @@ https://orders.test {
 func TestExplainFetchesKeys(t *testing.T) {
 	t.Parallel()
 	i := newIssuer(t)
-	url, stop := serveKeys(t, i)
-	h := newHome(t, strings.Replace(explainTokens, "secret {env.EXPLAIN_SECRET}", "jwks "+url+"\n\t\t\tinsecure_http_jwks", 1), nil)
+	// Longer than a request would wait: who asks here has the time.
+	url, stop := serveKeys(t, i, 2500*time.Millisecond)
+	keys := "jwks " + url + "\n\t\t\ttimeout 10s\n\t\t\tinsecure_http_jwks"
+	h := newHome(t, strings.Replace(explainTokens, "secret {env.EXPLAIN_SECRET}", keys, 1), nil)
 	ask := func() explained {
 		return explainIn(t, h, "", "-c", h.File, "GET", "http://orders.test/documents/7", "--token", i.as(t, "u-1", "user"))
 	}

@@ -132,17 +132,21 @@ func TestExplainWithoutKeys(t *testing.T) {
 		"escaped dots": {as("GET", "/a/%2e%2e/me"), 1, []string{"canon.dot-segment"}},
 		"escape of a letter": {as("GET", "/m%65", "--user", "u-1"), 0, []string{
 			"canonical: GET /me", "written /m%65"}},
-		"raw space":       {as("GET", "/a b"), 1, []string{"refused: 400", "before any site and gate"}},
-		"long method":     {as(strings.Repeat("A", 40), "/me"), 1, []string{"refused: 405", "before any site and gate"}},
-		"a body":          {as("GET", "/healthz", "--header", "Content-Length: 5"), 0, []string{"allowed"}},
-		"a large body":    {as("GET", "/healthz", "--header", "Content-Length: 50000000"), 0, []string{"allowed"}},
-		"a chunked body":  {as("GET", "/healthz", "--header", "Transfer-Encoding: chunked"), 0, []string{"allowed"}},
-		"another Host":    {as("GET", "/healthz", "--header", "Host: open.test"), 2, []string{"no site for open.test"}},
-		"rule in shadow":  {as("GET", "/trial", "--role", "user"), 0, []string{"allowed, because of shadow; it would be refused: rbac.no-permission", "would refuse"}},
-		"condition holds": {as("GET", "/office", "--user", "u-1", "--at", "2026-07-01T09:00:00Z"), 0, []string{"when      now.getHours() < 12", "allowed"}},
-		"condition fails": {as("GET", "/office", "--user", "u-1", "--at", "2026-07-01T13:00:00Z"), 1, []string{"rbac.condition: "}},
-		"condition error": {as("GET", "/mfa", "--user", "u-1"), 1, []string{"rbac.condition-error", "no such key: amr"}},
-		"claims":          {as("GET", "/mfa", "--user", "u-1", "--claims", `{"amr":["mfa"]}`), 0, []string{"allowed"}},
+		"raw space":                  {as("GET", "/a b"), 1, []string{"refused: 400", "before any site and gate"}},
+		"an encoding":                {as("POST", "/auth/login", "--header", "Transfer-Encoding: gzip"), 1, []string{"refused: 501", "before any site and gate"}},
+		"long method":                {as(strings.Repeat("A", 40), "/me"), 1, []string{"refused: 405", "before any site and gate"}},
+		"a body":                     {as("GET", "/healthz", "--header", "Content-Length: 5"), 0, []string{"allowed"}},
+		"a large body":               {as("GET", "/healthz", "--header", "Content-Length: 50000000"), 0, []string{"allowed"}},
+		"a chunked body":             {as("GET", "/healthz", "--header", "Transfer-Encoding: chunked"), 0, []string{"allowed"}},
+		"host of another connection": {as("GET", "/healthz", "--header", "Host: www.orders.test"), 1, []string{"421 misdirected", "guard.host-mismatch"}},
+		"an id no header can carry":  {as("GET", "/me", "--user", " u"), 1, []string{"401 token-invalid", "jwt.unsafe-value"}},
+		"a limit too early":          {[]string{"GET", "http://early.test:8080/me", "--user", "u-1"}, 1, []string{"500 internal", "limit.no-identity"}},
+		"another Host":               {as("GET", "/healthz", "--header", "Host: open.test"), 2, []string{"no site for open.test"}},
+		"rule in shadow":             {as("GET", "/trial", "--role", "user"), 0, []string{"allowed, because of shadow; it would be refused: rbac.no-permission", "would refuse"}},
+		"condition holds":            {as("GET", "/office", "--user", "u-1", "--at", "2026-07-01T09:00:00Z"), 0, []string{"when      now.getHours() < 12", "allowed"}},
+		"condition fails":            {as("GET", "/office", "--user", "u-1", "--at", "2026-07-01T13:00:00Z"), 1, []string{"rbac.condition: "}},
+		"condition error":            {as("GET", "/mfa", "--user", "u-1"), 1, []string{"rbac.condition-error", "no such key: amr"}},
+		"claims":                     {as("GET", "/mfa", "--user", "u-1", "--claims", `{"amr":["mfa"]}`), 0, []string{"allowed"}},
 		"block in shadow": {[]string{"GET", "http://shadow.test:8080/me"}, 0, []string{
 			"allowed, because of shadow; it would be refused: jwt.missing, rbac.no-identity"}},
 		"role of a stranger":        {[]string{"GET", "http://cookies.test:8080/documents/7"}, 0, []string{"anonymous, role guest", "without the seal"}},
@@ -164,6 +168,7 @@ func TestExplainWithoutKeys(t *testing.T) {
 		"TLS where none is": {[]string{"GET", "https://open.test:8080/me"}, 2, []string{"no server listens on port 8080 with TLS"}},
 		"no gate":           {[]string{"GET", "http://open.test:8080/me"}, 2, []string{"static_response answers, and no gate decides before it"}},
 		"half a gate":       {[]string{"GET", "http://half.test:8080/me"}, 2, []string{"no gate decides"}},
+		"a guard only":      {[]string{"GET", "http://only.test:8080/me"}, 2, []string{"no rbac decides on its route"}},
 		"unknown role":      {as("GET", "/me", "--role", "root"), 2, []string{`role "root" is not configured; configured are: admin, guest, superadmin, user`}},
 		"role not to give":  {as("GET", "/me", "--role", "admin", "--issuer", "partner"), 2, []string{`may not grant it; it may grant: user`}},
 		"unknown issuer":    {as("GET", "/me", "--issuer", "other"), 2, []string{`it takes those of: main, partner`}},
@@ -341,7 +346,7 @@ func TestExplainFindsTheServer(t *testing.T) {
 		gate("http://:8080", "127.0.0.1")+gate("http://two.test:8080", "127.0.0.2")+gate("http://sock.test", "unix//run/x.sock"), nil)
 	for url, row := range map[string]explainRow{
 		"http://one.test:8080/x":  {nil, 0, []string{"allowed"}},
-		"http://two.test:8080/x":  {nil, 2, []string{"both guard this URL, at different addresses"}},
+		"http://two.test:8080/x":  {nil, 2, []string{"both serve this URL, at different addresses"}},
 		"http://sock.test/x":      {nil, 0, []string{"allowed"}},
 		"https://one.test:8080/x": {nil, 2, []string{"no server listens on port 8080 with TLS"}},
 	} {
@@ -349,5 +354,15 @@ func TestExplainFindsTheServer(t *testing.T) {
 		if got.exit != row.exit || !strings.Contains(got.stdout+got.stderr, row.want[0]) {
 			t.Errorf("%s: exit %d, want %d and %q\n%s%s", url, got.exit, row.exit, row.want[0], got.stdout, got.stderr)
 		}
+	}
+}
+
+// TestExplainTheSecondGate asks about a route that has the chain of a gate twice.
+func TestExplainTheSecondGate(t *testing.T) {
+	t.Parallel()
+	h := newHome(t, siteConfig{Port: 8080, Upstream: "127.0.0.1:1"}.render(newIssuer(t)), nil)
+	got := explainIn(t, h, "", "GET", "http://127.0.0.1:8080/healthz", "-c", doubleGate(t, h))
+	if got.exit != 1 || !strings.Contains(got.stdout, "refused: 500 internal") || !strings.Contains(got.stdout, "gate.second") {
+		t.Errorf("exit %d, want 1\n%s%s", got.exit, got.stdout, got.stderr)
 	}
 }

@@ -52,6 +52,7 @@ type answer struct {
 	Server string
 	// reached says that the request got as far as the routes.
 	reached  bool
+	gate     int // which one judged, of the gateway's
 	status   int // of the answer, when something in front of the gate gave one
 	location string
 

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net/http"
 	"os"
 	"slices"
 	"strconv"
@@ -188,8 +189,8 @@ func (r *caseReader) finish(n *yaml.Node, c *caseWords) {
 		c.request.caller = &explanation.Caller{ID: c.user, Tenant: c.tenant, Roles: c.roles, Issuer: c.issuer, Claims: c.claims}
 	}
 	if status, err := strconv.Atoi(c.expect); c.expect != "" && c.expect != expectAllow && c.expect != expectDeny &&
-		(err != nil || status < 400 || status > 599) {
-		r.fail(n.Line, "expect %q: must be allow, deny or the status of a refusal, such as 403", c.expect)
+		(err != nil || strconv.Itoa(status) != c.expect || status != http.StatusSeeOther && (status < 400 || status > 599)) {
+		r.fail(n.Line, "expect %q: must be allow, deny or the status of a refusal, such as 403 (303 to a login page)", c.expect)
 	}
 	if c.url == "" || c.request.method == "" {
 		return

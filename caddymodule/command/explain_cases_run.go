@@ -15,7 +15,7 @@ type caseReport struct {
 	Passed  int          `json:"passed"`
 	Failed  int          `json:"failed"`
 	Unknown int          `json:"unknown"` // of the failed: nothing could be told
-	// Rules is how many rules the sites have that a case reached.
+	// Rules is how many rules the sites have.
 	Rules     int         `json:"rules"`
 	Uncovered []uncovered `json:"uncovered"`
 }
@@ -36,28 +36,42 @@ type caseResult struct {
 type uncovered struct {
 	Rule  string `json:"rule"`
 	Place string `json:"place"`
+	Site  string `json:"site,omitempty"`
 }
 
-// coverage is which rules of the sites that were reached decided on a case. A
-// rule is told by its text and place: provisioned twice, it is two of Go's.
+// coverage is which rules of the sites decided on a case. A rule is told by its
+// gate, its text and its place: provisioned twice it is two of Go's, and from a
+// snippet it stands in several sites.
 type coverage struct {
-	order   []uncovered
-	covered map[uncovered]bool
+	order   []ruleAt
+	named   map[ruleAt]uncovered
+	covered map[ruleAt]bool
 }
 
-func ruleNamed(rule *rbac.Rule) uncovered {
-	return uncovered{Rule: explanation.RuleText(rule), Place: rule.Place}
+type ruleAt struct {
+	gate        int
+	text, place string
 }
 
-func (c *coverage) add(policy *rbac.Policy, match rbac.Match) {
-	for _, rule := range policy.Rules() {
-		if _, known := c.covered[ruleNamed(rule)]; !known {
-			c.covered[ruleNamed(rule)] = false
-			c.order = append(c.order, ruleNamed(rule))
+func ruleOf(gate int, rule *rbac.Rule) ruleAt {
+	return ruleAt{gate, explanation.RuleText(rule), rule.Place}
+}
+
+func newCoverage(gates []gatePolicy) *coverage {
+	c := &coverage{named: map[ruleAt]uncovered{}, covered: map[ruleAt]bool{}}
+	for i, gate := range gates {
+		for _, rule := range gate.policy.Rules() {
+			at := ruleOf(i, rule)
+			c.order = append(c.order, at)
+			c.named[at] = uncovered{Rule: at.text, Place: at.place, Site: gate.site}
 		}
 	}
+	return c
+}
+
+func (c *coverage) add(gate int, match rbac.Match) {
 	if rule := match.Rule(); rule != nil {
-		c.covered[ruleNamed(rule)] = true
+		c.covered[ruleOf(gate, rule)] = true
 	}
 }
 
@@ -65,7 +79,7 @@ func (c *coverage) uncovered() []uncovered {
 	list := []uncovered{}
 	for _, rule := range c.order {
 		if !c.covered[rule] {
-			list = append(list, rule)
+			list = append(list, c.named[rule])
 		}
 	}
 	return list
@@ -74,7 +88,7 @@ func (c *coverage) uncovered() []uncovered {
 // runCases answers every case and prints those that come out otherwise.
 func runCases(ctx context.Context, g *gateways, list []testCase, out io.Writer, asJSON bool) (int, error) {
 	r := &caseReport{}
-	seen := &coverage{covered: map[uncovered]bool{}}
+	seen := newCoverage(g.open[false].gates)
 	for i := range list {
 		a, err := g.ask(ctx, list[i].request)
 		if err != nil {
@@ -82,7 +96,7 @@ func runCases(ctx context.Context, g *gateways, list []testCase, out io.Writer, 
 		}
 		r.add(&list[i], a.Verdict)
 		if ex := a.walk.Exchange; ex != nil && ex.LookedUp {
-			seen.add(ex.Policy, ex.Match)
+			seen.add(a.gate, ex.Match)
 		}
 	}
 	r.Rules, r.Uncovered = len(seen.order), seen.uncovered()
@@ -134,13 +148,20 @@ func (r *caseReport) print(out io.Writer, asJSON bool) error {
 	if len(r.Uncovered) > 0 {
 		p.line("rules that no case covers:")
 		for _, rule := range r.Uncovered {
-			p.line("  %s  (%s)", rule.Rule, rule.Place)
+			p.line("  %s  (%s%s)", rule.Rule, rule.Place, in(rule.Site))
 		}
 		p.line("")
 	}
 	p.line("%d cases: %d passed, %d failed; %d of %d rules covered",
 		len(r.Cases), r.Passed, r.Failed, r.Rules-len(r.Uncovered), r.Rules)
 	return p.err
+}
+
+func in(site string) string {
+	if site == "" {
+		return ""
+	}
+	return ", " + site
 }
 
 func (p *answerPrinter) failure(c *caseResult) {

@@ -10,6 +10,8 @@ import (
 
 	"github.com/caddyserver/caddy/v2"
 	caddycmd "github.com/caddyserver/caddy/v2/cmd"
+
+	"github.com/moat-gateway/moat/caddymodule/internal/lint"
 )
 
 // quietLogging has only errors logged, to standard error.
@@ -28,10 +30,14 @@ func explainedConfig(file, adapter string) ([]byte, error) {
 		return nil, err
 	}
 	text, _, _, err := caddycmd.LoadConfig(file, adapter)
-	if err == nil && len(text) == 0 {
-		err = errors.New("there is no Caddyfile here; name a configuration with --config")
+	switch {
+	case err != nil:
+		return nil, err
+	case len(text) == 0:
+		return nil, errors.New("there is no Caddyfile here; name a configuration with --config")
 	}
-	return text, err
+	// What is read here by exact names Caddy takes in any letter case.
+	return text, lint.CheckKeys(text)
 }
 
 // reduce returns what of a configuration says how requests are judged: the

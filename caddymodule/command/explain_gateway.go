@@ -79,11 +79,19 @@ func (g *gateways) ask(ctx context.Context, q *request) (*answer, error) {
 		return nil, err
 	}
 	source := a.walk.Source
-	if q.token != "" && source == nil {
-		a.walk.Note("token", "no jwt looks at it on this route")
-	}
-	if q.token == "" && !a.walk.NeedsKeys || q.token != "" && source == nil {
+	if q.token == "" && !a.walk.NeedsKeys {
 		return a, nil
+	}
+	if source == nil {
+		// A matcher may look at the token and choose another route.
+		a, err = without.ask(ctx, q.carrying(&explanation.Source{Name: "Authorization"}))
+		if err != nil {
+			return nil, err
+		}
+		if source = a.walk.Source; source == nil {
+			a.walk.Note("token", "no jwt looks at it on this route")
+			return a, nil
+		}
 	}
 	with, err := g.gateway(true)
 	if err != nil {
@@ -111,6 +119,7 @@ type gateway struct {
 	http    *caddyhttp.App
 	issuers explanation.Issuers
 	keys    bool
+	gates   []gatePolicy
 }
 
 func newGateway(ctx caddy.Context, keys bool) (*gateway, error) {
@@ -122,7 +131,7 @@ func newGateway(ctx caddy.Context, keys bool) (*gateway, error) {
 	if !ok {
 		return nil, fmt.Errorf("the http app is a %T", site)
 	}
-	g := &gateway{http: app, keys: keys}
+	g := &gateway{http: app, keys: keys, gates: gatesOf(app)}
 	if moat, err := ctx.AppIfConfigured("moat"); err == nil {
 		g.issuers, _ = moat.(explanation.Issuers)
 	}
@@ -143,15 +152,16 @@ func (g *gateway) ask(ctx context.Context, q *request) (*answer, error) {
 		}
 		found = append(found, a)
 	}
-	gated := slices.DeleteFunc(slices.Clone(found), func(a *answer) bool { return a.walk.Exchange == nil })
-	switch len(gated) {
+	// A server that has no site for the URL says nothing about it.
+	serving := slices.DeleteFunc(slices.Clone(found), func(a *answer) bool { return a.walk.Exchange == nil && a.walk.answerer == "" })
+	switch len(serving) {
 	case 0:
 		return found[0], nil
 	case 1:
-		return gated[0], nil
+		return serving[0], nil
 	}
-	a := gated[0]
-	a.walk.Fail(fmt.Errorf("the servers %s and %s both guard this URL, at different addresses", a.Server, gated[1].Server))
+	a := serving[0]
+	a.walk.Fail(fmt.Errorf("the servers %s and %s both serve this URL, at different addresses", a.Server, serving[1].Server))
 	a.conclude()
 	return a, nil
 }
@@ -226,6 +236,9 @@ func (g *gateway) send(ctx context.Context, name string, q *request) (*answer, e
 		return nil, fmt.Errorf("the server did not answer: %w", err)
 	}
 	a.status, a.location = status, header.Get("Location")
+	if ex := w.Exchange; ex != nil && ex.LookedUp {
+		a.gate = g.gateOf(ex.Policy)
+	}
 	a.conclude()
 	return a, nil
 }

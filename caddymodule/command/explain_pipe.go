@@ -50,7 +50,12 @@ func overPipe(ctx context.Context, h http.Handler, maxHeader int, request []byte
 	}
 	// The server may answer before it has read everything.
 	go func() { _, _ = client.Write(request) }()
-	res, err := http.ReadResponse(bufio.NewReader(client), &http.Request{Method: method})
+	reader := bufio.NewReader(client)
+	res, err := http.ReadResponse(reader, &http.Request{Method: method})
+	for err == nil && res.StatusCode < http.StatusOK && res.StatusCode != http.StatusSwitchingProtocols {
+		_ = res.Body.Close() // It has none.
+		res, err = http.ReadResponse(reader, &http.Request{Method: method})
+	}
 	if err != nil {
 		return 0, nil, errors.Join(errNoAnswer, err)
 	}

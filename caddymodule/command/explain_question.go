@@ -38,10 +38,13 @@ type question struct {
 	issuer, claims   string
 	address, at      string
 	headers          []string
+	// changed reports whether a flag was given, be it empty.
+	changed func(name string) bool
 }
 
 func (q *question) flags(cmd *cobra.Command) {
 	f := cmd.Flags()
+	q.changed = f.Changed
 	f.StringVarP(&q.config, "config", "c", "", "Configuration file (default: Caddyfile in this directory)")
 	f.StringVarP(&q.adapter, "adapter", "a", "", "Name of the config adapter (default: by the file's name)")
 	f.BoolVar(&q.json, "json", false, "Answer in JSON")
@@ -62,6 +65,12 @@ func (q *question) flags(cmd *cobra.Command) {
 func (q *question) check(args []string) error {
 	told := q.user != "" || q.tenant != "" || len(q.roles) > 0 || q.issuer != "" || q.claims != ""
 	token := q.token != "" || q.tokenFile != ""
+	for _, name := range []string{"token", "token-file", "user", "tenant", "role", "issuer", "claims", "address", "at", "cases"} {
+		if value := cmdValue(q, name); q.changed(name) && strings.TrimSpace(value) == "" {
+			// An unset variable must not make a stranger of the caller.
+			return fmt.Errorf("--%s: is empty", name)
+		}
+	}
 	switch {
 	case q.cases != "" && (len(args) > 0 || told || token || len(q.headers) > 0 || q.at != "" || q.address != defaultAddress):
 		return errors.New("--cases: the file says method, URL, caller and all else; only --config, --adapter and --json stand beside it")
@@ -73,6 +82,14 @@ func (q *question) check(args []string) error {
 		return errors.New("--token says who the caller is; --user, --tenant, --role, --issuer and --claims cannot stand beside it")
 	}
 	return nil
+}
+
+// cmdValue is the text of a flag.
+func cmdValue(q *question, name string) string {
+	return map[string]string{
+		"token": q.token, "token-file": q.tokenFile, "user": q.user, "tenant": q.tenant, "role": strings.Join(q.roles, ""),
+		"issuer": q.issuer, "claims": q.claims, "address": q.address, "at": q.at, "cases": q.cases,
+	}[name]
 }
 
 // request is one request and its caller, ready to be sent.
@@ -121,10 +138,14 @@ func (r *request) fill(url, address, at string) error {
 	if r.method == "" || strings.ContainsFunc(r.method, func(c rune) bool { return c <= ' ' || c == 0x7f }) {
 		errs = append(errs, fmt.Errorf("method %q: must be one word", r.method))
 	}
-	for _, line := range r.header {
+	for i, line := range r.header {
 		name, value, ok := strings.Cut(line, ":")
 		if !ok || !httpguts.ValidHeaderFieldName(name) || !httpguts.ValidHeaderFieldValue(value) {
-			errs = append(errs, fmt.Errorf("header %q: must be a line such as 'Accept: text/html'", name))
+			// Not the line itself: it may hold a token.
+			errs = append(errs, fmt.Errorf("header %d: must be a line such as 'Accept: text/html'", i+1))
+		}
+		if r.caller != nil && ok && strings.EqualFold(name, "Authorization") {
+			errs = append(errs, fmt.Errorf("header %d: Authorization cannot stand beside a caller that is told", i+1))
 		}
 	}
 	if !httpguts.ValidHeaderFieldValue(r.token) || strings.ContainsAny(r.token, " ;,") {
@@ -213,7 +234,9 @@ func parseTarget(url string) (*target, error) {
 		t.path = "/" + t.path // As every client does (RFC 9112 section 3.2.1).
 	}
 	t.name = strings.Trim(t.host, "[]")
-	if name, port, err := net.SplitHostPort(t.host); err == nil {
+	if name, port, err := net.SplitHostPort(t.host); err == nil && port == "" {
+		t.name = name // RFC 3986 section 3.2.3: the scheme's.
+	} else if err == nil {
 		number, err := net.LookupPort("tcp", port)
 		if err != nil {
 			return nil, bad("the port is none")

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"net/http"
+	"slices"
 	"strings"
 	"sync"
 
@@ -33,6 +34,7 @@ type step struct {
 
 	inner caddyhttp.MiddlewareHandler
 	name  string
+	site  string // that moat_audit names
 }
 
 // CaddyModule returns the module's registration.
@@ -42,6 +44,10 @@ func (*step) CaddyModule() caddy.ModuleInfo {
 
 // Provision loads the handler.
 func (s *step) Provision(ctx caddy.Context) error {
+	var named struct{ Site string }
+	if err := json.Unmarshal(s.Of, &named); err == nil {
+		s.site = named.Site
+	}
 	value, err := ctx.LoadModule(s, "Of")
 	if err != nil {
 		return err
@@ -104,9 +110,14 @@ func (s *step) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyhttp.
 }
 
 // asks reports whether a proxy looks like what forward_auth makes: a question
-// to another server, whose good answer lets the request go on.
+// to another server, for one fixed path, whose good answer lets the request go on.
 func asks(h *reverseproxy.Handler) bool {
-	return h.Rewrite != nil && h.Rewrite.Method == http.MethodGet && h.Rewrite.URI != "" && len(h.HandleResponse) == 1
+	if h.Rewrite == nil || h.Rewrite.Method != http.MethodGet || len(h.HandleResponse) != 1 {
+		return false
+	}
+	path, _, _ := strings.Cut(h.Rewrite.URI, "?")
+	match := h.HandleResponse[0].Match
+	return path != "" && !strings.Contains(path, "{") && match != nil && slices.Equal(match.StatusCode, []int{2})
 }
 
 func transportOf(h *reverseproxy.Handler) string {

@@ -7,6 +7,7 @@ import (
 
 	"github.com/moat-gateway/moat/caddymodule/internal/exchange"
 	"github.com/moat-gateway/moat/caddymodule/internal/explanation"
+	"github.com/moat-gateway/moat/internal/rbac"
 )
 
 // Explain implements explanation.Explainer: it serves.
@@ -61,4 +62,10 @@ func tellDecision(ex *exchange.Exchange, t *explanation.Trace) {
 	t.Add(step)
 }
 
-var _ explanation.Explainer = (*Handler)(nil)
+// Policy implements explanation.PolicyHolder.
+func (h *Handler) Policy() *rbac.Policy { return h.policy.Load() }
+
+var (
+	_ explanation.Explainer    = (*Handler)(nil)
+	_ explanation.PolicyHolder = (*Handler)(nil)
+)

@@ -13,6 +13,7 @@ import (
 
 	"github.com/moat-gateway/moat/caddymodule/internal/exchange"
 	"github.com/moat-gateway/moat/internal/identity"
+	"github.com/moat-gateway/moat/internal/rbac"
 )
 
 // Explainer is a handler of the gate that can say what it does to a request.
@@ -22,6 +23,12 @@ type Explainer interface {
 	// server but a key server. It writes down its steps and returns what
 	// ServeHTTP would.
 	Explain(w http.ResponseWriter, r *http.Request, next caddyhttp.Handler, t *Trace) error
+}
+
+// PolicyHolder is a handler with rules of its own.
+type PolicyHolder interface {
+	// Policy returns the rules in force, or nil for a handler that has none.
+	Policy() *rbac.Policy
 }
 
 // Caller is who asks, as told instead of proved by a token.

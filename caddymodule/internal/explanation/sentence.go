@@ -56,11 +56,13 @@ var sentences = map[string]string{
 	token.ReasonLifetime:        "the token lives longer than max_lifetime",
 	token.ReasonBadClaim:        "a claim for id, tenant, session or roles is missing though needed, empty or of the wrong type",
 
-	"jwt.missing":      "a token is needed, and the request carries none",
-	"jwt.invalid":      "the token is not valid",
-	"jwt.two-tokens":   "one source carries two tokens",
-	"jwt.cross-origin": "a token in a cookie, an unsafe method, and no sign that the request comes from the site's own pages (Sec-Fetch-Site or Origin)",
-	"jwt.unsafe-value": "a value that would be forwarded is not safe in a header",
+	"jwt.missing":           "a token is needed, and the request carries none",
+	"jwt.invalid":           "the token is not valid",
+	token.ReasonAzpMismatch: "the token was issued to a client that is not among azp",
+	token.ReasonRevoked:     "the caller, the session or the token was revoked",
+	"jwt.two-tokens":        "one source carries two tokens",
+	"jwt.cross-origin":      "a token in a cookie, an unsafe method, and no sign that the request comes from the site's own pages (Sec-Fetch-Site or Origin)",
+	"jwt.unsafe-value":      "a value that would be forwarded is not safe in a header",
 
 	canon.ReasonMethod:         "the method is not in the guard's list",
 	canon.ReasonNoTarget:       "the request has no path",
