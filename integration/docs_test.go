@@ -39,3 +39,27 @@ func TestTheRoleTablesOfTheDocsDecideAsTheySay(t *testing.T) {
 		}
 	}
 }
+
+// TestTheIssuersOfTheDocsLoad validates each recipe of docs/jwt.md.
+func TestTheIssuersOfTheDocsLoad(t *testing.T) {
+	t.Parallel()
+	text, err := os.ReadFile(filepath.Join("..", "docs", "jwt.md"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, recipes, _ := strings.Cut(string(text), "## Recipes")
+	fences := strings.Split(recipes, "```caddyfile\n")[1:]
+	if len(fences) != 6 {
+		t.Fatalf("%d recipes", len(fences))
+	}
+	for _, fence := range fences {
+		issuer, _, closed := strings.Cut(fence, "```")
+		name := strings.Fields(issuer)[1]
+		h := newHome(t, caddyfile(issuer+"\nrole admin *", fmt.Sprintf(
+			"http://:%d {\nmoat {\njwt %s\nrbac {\n* /** authenticated\n}\n}\n}", freePort(t), name)),
+			map[string]string{"APP_JWT_SECRET": "0123456789abcdef0123456789abcdef"})
+		if out, exit := h.validate(t); exit != 0 || !closed {
+			t.Errorf("%s: exit %d\n%s", name, exit, lastLines(out, 2))
+		}
+	}
+}

@@ -32,7 +32,8 @@ const siteRoles = `
 
 // siteConfig is a gateway with one guarded site in front of one upstream.
 type siteConfig struct {
-	Global   string // more lines of the global moat block
+	Global   string // more lines of the global moat block; KEYFILE is the issuer's
+	Issuers  string // of the jwt line; default "main"
 	Gate     string // more lines of the site's moat block (limits, …)
 	Headers  string // the headers line; default "headers html"
 	JWT      string // more lines of the jwt block
@@ -55,7 +56,7 @@ func (c siteConfig) render(i *issuer) string {
 			audience %s
 			key %s
 		}%s
-%s`, issuerURL, audience, i.KeyFile, siteRoles, c.Global)
+%s`, issuerURL, audience, i.KeyFile, siteRoles, strings.ReplaceAll(c.Global, "KEYFILE", i.KeyFile))
 	if !c.NoAudit {
 		global += `
 		audit {
@@ -88,7 +89,7 @@ func (c siteConfig) site() string {
 	moat {
 		%s
 %s
-		jwt main {
+		jwt %s {
 			from cookie access_token
 			from header
 			forward X-User-Id id
@@ -103,7 +104,7 @@ func (c siteConfig) site() string {
 	reverse_proxy %s {
 		transport moat
 	}
-}`, address, bind, tls, fallback(c.Headers, "headers html"), c.Gate, c.JWT,
+}`, address, bind, tls, fallback(c.Headers, "headers html"), c.Gate, fallback(c.Issuers, "main"), c.JWT,
 		fallback(c.Rules, siteRules), c.Site, c.Upstream)
 }
 

@@ -33,6 +33,10 @@ type App struct {
 	Redis *Redis `json:"redis,omitempty"`
 	// Issuers are the token issuers that sites may name.
 	Issuers []*Issuer `json:"issuer,omitempty"`
+	// TokenCache is how many verified tokens are remembered, so that one that is
+	// shown again costs no cryptography. 0 turns the cache off. Default: 10000; at
+	// most 1000000.
+	TokenCache *int `json:"token_cache,omitempty"`
 	// RoleConfigs are the roles that issuers can grant and rules can ask for.
 	RoleConfigs []rbac.RoleConfig `json:"role,omitempty"`
 	// RolesFile is a JSON or YAML file with further roles. It is watched: a new
@@ -51,6 +55,7 @@ type App struct {
 	roles   rbac.Live
 	files   policyFiles
 	keys    map[string]*issuerKeys
+	tokens  *rememberedTokens // nil: none are remembered
 	limiter *limiter
 	trail   *trailHandle
 	pooled  []func()
@@ -69,6 +74,7 @@ func (a *App) Provision(ctx caddy.Context) error {
 	return errors.Join(
 		telemetry.Register(ctx),
 		a.provisionRoles(),
+		a.provisionTokenCache(),
 		a.provisionIssuers(),
 		a.provisionLimiter(),
 		a.provisionTrail(),

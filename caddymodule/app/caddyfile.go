@@ -20,6 +20,7 @@ import (
 //		issuer <name> { ... }
 //		role <name> [<permission>...] [{ ... }]
 //		roles_file <file>
+//		token_cache <n>|off
 //		audit { ... }
 //	}
 func parseGlobal(d *caddyfile.Dispenser, previous any) (any, error) {
@@ -40,11 +41,12 @@ func (a *App) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
 		return d.Errf("moat: unexpected argument %q", d.Val())
 	}
 	err := dispense.Words{
-		"redis":      {Parse: a.parseRedis},
-		"issuer":     {Parse: a.parseIssuer, Repeats: true},
-		"role":       {Parse: a.parseRole, Repeats: true},
-		"roles_file": {Parse: dispense.String(&a.RolesFile)},
-		"audit":      {Parse: a.parseAudit},
+		"redis":       {Parse: a.parseRedis},
+		"issuer":      {Parse: a.parseIssuer, Repeats: true},
+		"role":        {Parse: a.parseRole, Repeats: true},
+		"roles_file":  {Parse: dispense.String(&a.RolesFile)},
+		"token_cache": {Parse: a.parseTokenCache},
+		"audit":       {Parse: a.parseAudit},
 	}.Block(d, "moat")
 	a.RolesFileSum = dispense.FileSum(a.RolesFile)
 	return err
@@ -88,6 +90,10 @@ func (a *App) parseRedis(d *caddyfile.Dispenser) error {
 //		typ <type>...
 //		leeway <duration>
 //		max_lifetime <duration>
+//		max_token <size>
+//		max_header <size>
+//		azp <client>...
+//		ignore_headers <member>...
 //		claims { id|tenant|roles|session <path>... }
 //		role_map <value> <role>
 //		may_grant <role>...
@@ -97,6 +103,7 @@ func (a *App) parseRedis(d *caddyfile.Dispenser) error {
 //		insecure_any_issuer
 //		insecure_any_audience
 //		insecure_http_jwks
+//		insecure_accept_id_tokens
 //	}
 func (a *App) parseIssuer(d *caddyfile.Dispenser) error {
 	i := new(Issuer)
@@ -112,25 +119,30 @@ func (a *App) parseIssuer(d *caddyfile.Dispenser) error {
 	}
 	a.Issuers = append(a.Issuers, i)
 	return dispense.Words{
-		"iss":                   {Parse: dispense.Strings(&i.Iss), Repeats: true},
-		"audience":              {Parse: dispense.Strings(&i.Audience), Repeats: true},
-		"discovery":             {Parse: dispense.Flag(&i.Discovery)},
-		"jwks":                  {Parse: dispense.String(&i.JWKS)},
-		"key":                   {Parse: dispense.Strings(&i.Key), Repeats: true},
-		"secret":                {Parse: appendOne(&i.Secret), Repeats: true},
-		"algorithms":            {Parse: dispense.Strings(&i.Algorithms)},
-		"typ":                   {Parse: dispense.Strings(&i.Typ)},
-		"leeway":                {Parse: dispense.Duration(&i.Leeway)},
-		"max_lifetime":          {Parse: dispense.Duration(&i.MaxLifetime)},
-		"claims":                {Parse: i.parseClaims},
-		"role_map":              {Parse: i.parseRoleMap, Repeats: true},
-		"may_grant":             {Parse: dispense.Strings(&i.MayGrant), Repeats: true},
-		"shares_ids":            {Parse: dispense.Flag(&i.SharesIDs)},
-		"timeout":               {Parse: dispense.Duration(&i.Timeout)},
-		"max_stale":             {Parse: dispense.Duration(&i.MaxStale)},
-		"insecure_any_issuer":   {Parse: dispense.Flag(&i.InsecureAnyIssuer)},
-		"insecure_any_audience": {Parse: dispense.Flag(&i.InsecureAnyAudience)},
-		"insecure_http_jwks":    {Parse: dispense.Flag(&i.InsecureHTTPJWKS)},
+		"iss":                       {Parse: dispense.Strings(&i.Iss), Repeats: true},
+		"audience":                  {Parse: dispense.Strings(&i.Audience), Repeats: true},
+		"discovery":                 {Parse: dispense.Flag(&i.Discovery)},
+		"jwks":                      {Parse: dispense.String(&i.JWKS)},
+		"key":                       {Parse: dispense.Strings(&i.Key), Repeats: true},
+		"secret":                    {Parse: appendOne(&i.Secret), Repeats: true},
+		"algorithms":                {Parse: dispense.Strings(&i.Algorithms)},
+		"typ":                       {Parse: dispense.Strings(&i.Typ)},
+		"leeway":                    {Parse: dispense.Duration(&i.Leeway)},
+		"max_lifetime":              {Parse: dispense.Duration(&i.MaxLifetime)},
+		"max_token":                 {Parse: dispense.Size(&i.MaxToken)},
+		"max_header":                {Parse: dispense.Size(&i.MaxHeader)},
+		"azp":                       {Parse: dispense.Strings(&i.AZP), Repeats: true},
+		"ignore_headers":            {Parse: dispense.Strings(&i.IgnoreHeaders)},
+		"claims":                    {Parse: i.parseClaims},
+		"role_map":                  {Parse: i.parseRoleMap, Repeats: true},
+		"may_grant":                 {Parse: dispense.Strings(&i.MayGrant), Repeats: true},
+		"shares_ids":                {Parse: dispense.Flag(&i.SharesIDs)},
+		"timeout":                   {Parse: dispense.Duration(&i.Timeout)},
+		"max_stale":                 {Parse: dispense.Duration(&i.MaxStale)},
+		"insecure_any_issuer":       {Parse: dispense.Flag(&i.InsecureAnyIssuer)},
+		"insecure_any_audience":     {Parse: dispense.Flag(&i.InsecureAnyAudience)},
+		"insecure_http_jwks":        {Parse: dispense.Flag(&i.InsecureHTTPJWKS)},
+		"insecure_accept_id_tokens": {Parse: dispense.Flag(&i.InsecureAcceptIDTokens)},
 	}.Block(d, fmt.Sprintf("issuer %q", i.Name))
 }
 

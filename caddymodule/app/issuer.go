@@ -1,6 +1,7 @@
 package app
 
 import (
+	"crypto/sha256"
 	"errors"
 	"fmt"
 	"os"
@@ -40,6 +41,16 @@ type Issuer struct {
 	Leeway caddy.Duration `json:"leeway,omitempty"`
 	// MaxLifetime is the longest time a token may be good for. Default: 24h.
 	MaxLifetime caddy.Duration `json:"max_lifetime,omitempty"`
+	// MaxToken and MaxHeader are the most bytes of a token and of its decoded
+	// header. Default: 8192 and 1024; at most 16384.
+	MaxToken  int64 `json:"max_token,omitempty"`
+	MaxHeader int64 `json:"max_header,omitempty"`
+	// AZP are the clients that a token may have been issued to (azp, or client_id
+	// where there is no azp), exact. Default: any.
+	AZP []string `json:"azp,omitempty"`
+	// IgnoreHeaders are further header members that a token may carry, such as
+	// x5t. They are not looked at. Default: alg, kid, typ and cty only.
+	IgnoreHeaders []string `json:"ignore_headers,omitempty"`
 	// Claims says where the caller's properties stand in a token.
 	Claims Claims `json:"claims"`
 	// RoleMap translates values of the roles claim to role names.
@@ -60,6 +71,9 @@ type Issuer struct {
 	InsecureAnyAudience bool `json:"insecure_any_audience,omitempty"`
 	// InsecureHTTPJWKS lets keys be fetched without TLS.
 	InsecureHTTPJWKS bool `json:"insecure_http_jwks,omitempty"`
+	// InsecureAcceptIDTokens admits OpenID Connect ID tokens, which tell a client
+	// who logged in and are not meant to open an API.
+	InsecureAcceptIDTokens bool `json:"insecure_accept_id_tokens,omitempty"`
 }
 
 // Claims are paths into a token, the first present one counts. Dots go into
@@ -108,6 +122,7 @@ func (a *App) provisionIssuer(i *Issuer) (*issuerKeys, error) {
 	}
 	config.Keys = keys.source
 	config.KnownRole = func(role string) bool { return a.roles.Roles().Has(role) }
+	config.RolesID = func() [sha256.Size]byte { return a.roles.Roles().ID() }
 	keys.config = config
 	a.roles.Depend(func(next *rbac.Roles) (func(), error) {
 		asked := config
@@ -128,6 +143,8 @@ func (a *App) warnIssuer(i *Issuer, place string) {
 		"insecure_any_issuer":   i.InsecureAnyIssuer,
 		"insecure_any_audience": i.InsecureAnyAudience,
 		"insecure_http_jwks":    i.InsecureHTTPJWKS,
+
+		"insecure_accept_id_tokens": i.InsecureAcceptIDTokens,
 	} {
 		if on {
 			a.logger.Warn(place + ": " + word + " weakens the check of tokens")
@@ -158,6 +175,12 @@ func (i *Issuer) expand(place string) (token.Config, error) {
 		SplitRoles:  splitter(i.Claims.Split),
 		MayGrant:    i.MayGrant,
 		SharesIDs:   i.SharesIDs,
+
+		MaxToken:          int(i.MaxToken),
+		MaxHeader:         int(i.MaxHeader),
+		AuthorizedParties: all("azp", i.AZP),
+		IgnoredHeaders:    i.IgnoreHeaders,
+		AcceptIDTokens:    i.InsecureAcceptIDTokens,
 	}
 	if len(i.Iss) == 0 && !i.InsecureAnyIssuer {
 		errs = append(errs, fmt.Errorf("%s: iss is missing; it is required and exact (insecure_any_issuer leaves it unchecked, with key or secret only)", place))
@@ -219,7 +242,11 @@ func (a *App) Verifiers(names []string) (*token.Set, error) {
 	if err := errors.Join(errs...); err != nil {
 		return nil, err
 	}
-	return token.NewSet(verifiers...)
+	set, err := token.NewSet(verifiers...)
+	if err == nil && a.tokens != nil {
+		set.Remember(a.tokens.Cache)
+	}
+	return set, err
 }
 
 func (a *App) issuerNames() []string {

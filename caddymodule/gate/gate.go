@@ -204,6 +204,9 @@ func (b *block) prepare() {
 	if names := texts(b.jwt, "from", "name"); len(names) > 0 {
 		b.guard["credentials"] = names
 	}
+	if login, ok := b.jwt["login_url"]; ok {
+		b.rbac["login_url"] = login
+	}
 	if fold, _ := b.guard["case_insensitive"].(bool); fold {
 		b.rbac["case_insensitive"] = true
 	}

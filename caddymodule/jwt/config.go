@@ -38,6 +38,7 @@ func (h *Handler) Provision(ctx caddy.Context) error {
 		h.provisionSources(),
 		h.provisionForward(),
 		h.provisionOrigins(),
+		checkLoginURL(h.LoginURL),
 		telemetry.Register(ctx),
 	)
 	if h.InsecureForwardUnverified {
@@ -63,8 +64,11 @@ func (h *Handler) expand() error {
 	}
 	one("realm", &h.Realm)
 	one("anonymous", &h.Anonymous)
+	one("login_url", &h.LoginURL)
 	for i := range h.From {
 		one("from", &h.From[i].Name)
+		one("from: domain", &h.From[i].Domain)
+		one("from: path", &h.From[i].Path)
 	}
 	for i := range h.Forward {
 		one("forward", &h.Forward[i].Header)
@@ -110,8 +114,9 @@ func (h *Handler) provisionAnonymous(ctx caddy.Context) error {
 
 func (h *Handler) provisionSources() error {
 	var errs []error
-	seen := make(map[Source]bool)
+	seen := make(map[[2]string]bool)
 	for i, s := range h.From {
+		errs = append(errs, s.checkCookie())
 		switch s.In {
 		case inHeader:
 			if s.Name == "" {
@@ -128,13 +133,51 @@ func (h *Handler) provisionSources() error {
 		default:
 			errs = append(errs, fmt.Errorf("jwt: from %q: must be header or cookie", s.In))
 		}
-		if seen[s] {
+		if seen[[2]string{s.In, s.Name}] {
 			errs = append(errs, fmt.Errorf("jwt: from %s %s stands twice", s.In, s.Name))
 		}
-		seen[s] = true
+		seen[[2]string{s.In, s.Name}] = true
 		h.From[i] = s
 	}
 	return errors.Join(errs...)
+}
+
+// checkCookie checks how a cookie is cleared.
+func (s Source) checkCookie() error {
+	var errs []error
+	if s.In != inCookie && (s.Domain != "" || s.Path != "" || s.Keep) {
+		errs = append(errs, fmt.Errorf("jwt: from %s: domain, path and keep are for cookies", s.In))
+	}
+	if s.Domain != "" && !isHostName(strings.TrimPrefix(s.Domain, ".")) {
+		errs = append(errs, fmt.Errorf("jwt: from cookie %s: domain %q: must be a host name", s.Name, s.Domain))
+	}
+	if s.Path != "" && (s.Path[0] != '/' || !httpguts.ValidHeaderFieldValue(s.Path) || strings.ContainsAny(s.Path, ";,")) {
+		errs = append(errs, fmt.Errorf("jwt: from cookie %s: path %q: must begin with / and hold no ; and no comma", s.Name, s.Path))
+	}
+	if strings.HasPrefix(strings.ToLower(s.Name), "__host-") && (s.Domain != "" || s.Path != "" && s.Path != "/") {
+		errs = append(errs, fmt.Errorf("jwt: from cookie %s: a cookie of that name has the path / and no domain", s.Name))
+	}
+	return errors.Join(errs...)
+}
+
+func isHostName(s string) bool {
+	return s != "" && !strings.ContainsFunc(s, func(r rune) bool {
+		return !('a' <= r && r <= 'z' || 'A' <= r && r <= 'Z' || '0' <= r && r <= '9' || r == '-' || r == '.')
+	})
+}
+
+// checkLoginURL makes sure that the redirect stays on the site: a path, with a
+// query of its own if need be.
+func checkLoginURL(text string) error {
+	if text == "" {
+		return nil
+	}
+	path, query, _ := strings.Cut(text, "?")
+	canonical, err := canon.Path(path)
+	if err != nil || canonical != path || !httpguts.ValidHeaderFieldValue(query) || strings.ContainsAny(query, "# ") {
+		return fmt.Errorf("jwt: login_url %q: must be a canonical path on this site, such as /login", text)
+	}
+	return nil
 }
 
 func (h *Handler) provisionForward() error {
@@ -193,11 +236,16 @@ func parse(h httpcaddyfile.Helper) (caddyhttp.MiddlewareHandler, error) {
 //
 //	moat_jwt [<matcher>] <issuer>... {
 //		from header [<name>]
-//		from cookie <name>
+//		from cookie <name> [{
+//			domain <domain>
+//			path <path>
+//			keep
+//		}]
 //		anonymous <role>
 //		forward <header> id|tenant|roles|session|issuer
 //		forward_token on|off
 //		trusted_origins <origin>...
+//		login_url <path>
 //		realm <name>
 //		insecure_forward_unverified
 //		insecure_shadow
@@ -214,6 +262,7 @@ func (h *Handler) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
 		"forward":                     {Parse: h.parseForward, Repeats: true},
 		"forward_token":               {Parse: dispense.OneOf(&h.ForwardToken, "on", "off")},
 		"trusted_origins":             {Parse: dispense.Strings(&h.TrustedOrigins), Repeats: true},
+		"login_url":                   {Parse: dispense.String(&h.LoginURL)},
 		"realm":                       {Parse: dispense.String(&h.Realm)},
 		"insecure_forward_unverified": {Parse: dispense.Flag(&h.InsecureForwardUnverified)},
 		"insecure_shadow":             {Parse: dispense.Flag(&h.InsecureShadow)},
@@ -228,8 +277,17 @@ func (h *Handler) parseFrom(d *caddyfile.Dispenser) error {
 		if len(args) == 2 {
 			s.Name = args[1]
 		}
+		words := dispense.Words{}
+		if s.In == inCookie {
+			words = dispense.Words{
+				"domain": {Parse: dispense.String(&s.Domain)},
+				"path":   {Parse: dispense.String(&s.Path)},
+				"keep":   {Parse: dispense.Flag(&s.Keep)},
+			}
+		}
+		err := words.Block(d, "from "+s.In)
 		h.From = append(h.From, s)
-		return nil
+		return err
 	}
 	return d.Errf("from %q: must be `header`, `header NAME` or `cookie NAME`", strings.Join(args, " "))
 }

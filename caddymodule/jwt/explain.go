@@ -66,30 +66,15 @@ func (h *Handler) explainTold(w http.ResponseWriter, r *http.Request, next caddy
 		t.Fail(err)
 		return nil
 	}
-	v := verdict{source: h.from(), caller: caller}
+	v := verdict{source: h.From[0], caller: caller}
 	if v.fields, err = h.fields(caller); err != nil {
 		err := h.refuse(w, r, verdict{refused: &denial.Refusal{Code: denial.TokenInvalid, Reason: "jwt.unsafe-value"}})
 		t.Refused("jwt")
 		return err
 	}
-	h.strip.StripFrom(r.Header)
-	if t.Exchange.Strip == nil || t.Exchange.Strip.Len() == 0 {
-		t.Exchange.Strip = h.strip
-	}
 	r = h.identify(r, t.Exchange, v)
 	tell(t.Exchange, t)
 	return next.ServeHTTP(w, r)
-}
-
-// from is the source that a told caller counts as having used: a header where
-// the site takes one, so that nothing depends on where a page stands.
-func (h *Handler) from() Source {
-	for _, s := range h.From {
-		if s.In == inHeader {
-			return s
-		}
-	}
-	return h.From[0]
 }
 
 // tell writes down who is asking.

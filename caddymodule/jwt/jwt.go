@@ -46,6 +46,10 @@ type Handler struct {
 	// ForwardToken is "on" (default) or "off": off removes the verified token
 	// from the request to the upstream.
 	ForwardToken string `json:"forward_token,omitempty"`
+	// LoginURL is a path on this site, for example /login. A navigation that would
+	// get 401 is sent there with 303 instead, with what it asked for as the query
+	// parameter next. The path's rule must be public. Default: none.
+	LoginURL string `json:"login_url,omitempty"`
 	// TrustedOrigins may send unsafe requests with a cookie token, beside the
 	// site's own origin. For example https://app.example.com.
 	TrustedOrigins []string `json:"trusted_origins,omitempty"`
@@ -70,6 +74,12 @@ type Source struct {
 	// Name of the header or cookie. Default for a header: Authorization, with
 	// the Bearer scheme.
 	Name string `json:"name,omitempty"`
+	// Domain and Path are those that the application set the cookie with; they
+	// are needed to clear it. Default: no domain, and the path /.
+	Domain string `json:"domain,omitempty"`
+	Path   string `json:"path,omitempty"`
+	// Keep never clears the cookie.
+	Keep bool `json:"keep,omitempty"`
 }
 
 // Forward is one identity header.
@@ -91,14 +101,15 @@ func (*Handler) CaddyModule() caddy.ModuleInfo {
 // ServeHTTP judges the token and goes on as whoever it names.
 func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyhttp.Handler) error {
 	ex := exchange.Ensure(w, r)
+	ex.LoginURL = h.LoginURL
 	h.strip.StripFrom(r.Header)
 	if ex.Strip == nil || ex.Strip.Len() == 0 {
 		ex.Strip = h.strip
 	}
 	open := ex.Match.Public() || ex.Preflight
 	v := h.judge(r)
-	if v.clear && !h.InsecureShadow {
-		clearCookie(w.Header(), v.source.Name)
+	if v.clear && !h.InsecureShadow && !v.source.Keep {
+		v.source.clear(w.Header(), r, v.twice)
 	}
 	if v.refused != nil {
 		telemetry.Tokens.WithLabelValues(v.issuer, v.refused.Reason).Inc()
@@ -138,8 +149,9 @@ type verdict struct {
 	refused *denial.Refusal
 	// issuer is the configured issuer whose rules judged; empty when none did.
 	issuer string
-	// clear says that the cookie can never be good again and should go.
-	clear bool
+	// clear says that the cookie can never be good again and should go; twice
+	// that there is more than one of its name.
+	clear, twice bool
 }
 
 // judge finds the deciding token and verifies it.
@@ -152,6 +164,7 @@ func (h *Handler) judge(r *http.Request) verdict {
 		v := verdict{source: source}
 		if count > 1 {
 			v.refused = &denial.Refusal{Code: denial.BadRequest, Reason: "jwt.two-tokens"}
+			v.clear, v.twice = source.In == inCookie, true
 			return v
 		}
 		if source.In == inCookie && !h.sameOrigin(r) {
@@ -184,6 +197,9 @@ func (v verdict) failed(err error) verdict {
 	switch failure.Code {
 	case token.Expired:
 		v.refused.Code = denial.TokenExpired
+		v.clear = v.source.In == inCookie
+	case token.Revoked:
+		v.refused.Code = denial.TokenRevoked
 		v.clear = v.source.In == inCookie
 	case token.Unavailable:
 		v.refused.Code = denial.Unavailable

@@ -148,11 +148,6 @@ func dropCookie(h http.Header, name string) {
 	h["Cookie"] = kept
 }
 
-// clearCookie asks the browser to forget a token that can never be good again.
-func clearCookie(h http.Header, name string) {
-	h["Set-Cookie"] = append(h["Set-Cookie"], name+"=; Path=/; Max-Age=0; Secure; HttpOnly; SameSite=Lax")
-}
-
 // sameOrigin reports whether a request that a browser authenticates by cookie
 // comes from the site's own pages. Safe methods pass, except WebSocket
 // upgrades, which no same-origin policy protects. Where neither Sec-Fetch-Site

@@ -4,6 +4,8 @@ import (
 	"crypto/sha256"
 	"errors"
 	"fmt"
+	"net/http"
+	"strings"
 
 	"github.com/caddyserver/caddy/v2"
 	"go.uber.org/zap"
@@ -21,6 +23,11 @@ func (h *Handler) provisionPolicy(ctx caddy.Context) error {
 	source, err := moatapp.Load[rbac.Source](ctx)
 	if err != nil {
 		return err
+	}
+	if h.LoginURL != "" {
+		if h.LoginURL, err = dispense.Expand("login_url", h.LoginURL); err != nil {
+			return err
+		}
 	}
 	var path string
 	var data []byte
@@ -86,8 +93,15 @@ func (h *Handler) compile(fileRules []rbac.RuleConfig, roles *rbac.Roles) (*rbac
 		CaseInsensitive:   h.CaseInsensitive,
 		Conditions:        when.Compile,
 	}, roles)
-	if err != nil || !h.AnonymousOnly {
-		return policy, err
+	if err != nil {
+		return nil, err
+	}
+	// What is no path moat_jwt tells.
+	if path, _, _ := strings.Cut(h.LoginURL, "?"); strings.HasPrefix(path, "/") && !policy.Lookup(http.MethodGet, path).Public() {
+		return nil, fmt.Errorf("rbac: login_url %q: its route must be public, for example `GET %s public`", h.LoginURL, path)
+	}
+	if !h.AnonymousOnly {
+		return policy, nil
 	}
 	var errs []error
 	for _, rule := range policy.Rules() {

@@ -61,6 +61,9 @@ type Handler struct {
 	// CaseInsensitive matches literal segments without regard to ASCII case. It
 	// must be set where the guard's is.
 	CaseInsensitive bool `json:"case_insensitive,omitempty"`
+	// LoginURL is a path whose rule must be public, because jwt sends people
+	// there. The moat directive sets it. Default: none.
+	LoginURL string `json:"login_url,omitempty"`
 	// Realm is named in WWW-Authenticate. Default: moat.
 	Realm string `json:"realm,omitempty"`
 	// InsecureShadow decides, counts and records, and refuses nothing.

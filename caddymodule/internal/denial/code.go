@@ -22,6 +22,7 @@ var (
 	TokenMissing     = Code{"token-missing", http.StatusUnauthorized, "Authentication is required"}
 	TokenInvalid     = Code{"token-invalid", http.StatusUnauthorized, "The token is not valid"}
 	TokenExpired     = Code{"token-expired", http.StatusUnauthorized, "The token has expired"}
+	TokenRevoked     = Code{"token-revoked", http.StatusUnauthorized, "The token was revoked"}
 	Forbidden        = Code{"forbidden", http.StatusForbidden, "The request is not allowed"}
 	CrossOrigin      = Code{"cross-origin", http.StatusForbidden, "The request comes from another origin"}
 	MethodNotAllowed = Code{"method-not-allowed", http.StatusMethodNotAllowed, "The method is not allowed"}

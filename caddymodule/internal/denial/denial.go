@@ -40,6 +40,9 @@ func (r *Refusal) Error() string { return r.Code.Name }
 // on the answer before; they survive into error routes.
 func Refuse(w http.ResponseWriter, r *http.Request, refusal *Refusal) error {
 	ex := exchange.Ensure(w, r)
+	if login := loginFor(r, ex, refusal); login != "" {
+		return redirect(w, ex, refusal, login)
+	}
 	err := record(ex, refusal)
 	if ex.Audited || hasErrorRoutes(r) {
 		return err
@@ -88,7 +91,7 @@ func CheckRealm(realm string) error {
 func Challenge(h http.Header, realm string, code Code) {
 	value := `Bearer realm="` + realm + `"`
 	switch code.Name {
-	case TokenInvalid.Name, TokenExpired.Name:
+	case TokenInvalid.Name, TokenExpired.Name, TokenRevoked.Name:
 		value += `, error="invalid_token"`
 	case Forbidden.Name:
 		value += `, error="insufficient_scope"`

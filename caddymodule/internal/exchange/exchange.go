@@ -71,6 +71,9 @@ type Exchange struct {
 	// Auth is how the caller was authenticated: "none", "bearer" or
 	// "cookie"; AuthFailure is why an offered token did not count.
 	Auth, AuthFailure string
+	// LoginURL is where a navigation that would get 401 is sent instead; empty
+	// for nowhere.
+	LoginURL string
 	// Forward are the identity headers for the upstream.
 	Forward []Field
 
