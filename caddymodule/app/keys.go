@@ -3,7 +3,6 @@ package app
 import (
 	"errors"
 	"fmt"
-	"os"
 	"strings"
 	"time"
 
@@ -11,6 +10,7 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/moat-gateway/moat/caddymodule/internal/dispense"
+	"github.com/moat-gateway/moat/internal/filewatch"
 	"github.com/moat-gateway/moat/internal/token"
 	"github.com/moat-gateway/moat/internal/token/jwks"
 )
@@ -25,11 +25,15 @@ type issuerKeys struct {
 	config token.Config
 	source token.KeySource
 	remote *sharedKeys
+	watch  func() // nil when no file is watched
 }
 
 func (k *issuerKeys) start() {
 	if k.remote != nil {
 		k.remote.Start()
+	}
+	if k.watch != nil {
+		k.watch()
 	}
 }
 
@@ -70,19 +74,47 @@ func (a *App) openKeys(i *Issuer, c token.Config, place string) (*issuerKeys, er
 	if strings.Contains(location, "://") {
 		return a.remoteKeys(i, jwks.Config{URL: location}, place)
 	}
-	data, err := os.ReadFile(location) //nolint:gosec // The operator's own configuration names it.
+	return a.fileKeys(i, location, place)
+}
+
+// fileKeys reads a key set file, which is watched from the start of the app to
+// its Cleanup.
+func (a *App) fileKeys(i *Issuer, path, place string) (*issuerKeys, error) {
+	name := i.Name
+	file, err := jwks.OpenFile(jwks.FileConfig{
+		Path:       path,
+		Algorithms: i.Algorithms,
+		OnEvent:    func(e jwks.Event) { keyFileChanged(name, path, e) },
+	})
 	if err != nil {
 		return nil, fmt.Errorf("%s: jwks: %w", place, err)
 	}
-	keys, err := token.ParseJWKS(data)
-	if err != nil {
-		return nil, fmt.Errorf("%s: jwks %q: %w", place, location, err)
-	}
-	set, err := token.NewKeySet(keys, i.Algorithms)
-	if err != nil {
-		return nil, fmt.Errorf("%s: jwks %q: %w", place, location, err)
-	}
-	return &issuerKeys{source: set}, nil
+	return &issuerKeys{source: file, watch: func() { a.look(file.Check) }}, nil
+}
+
+// look calls check every second until the app's Cleanup, while the app is the
+// live one: another, which may still fail, must not report anything.
+func (a *App) look(check func()) {
+	done, ended := make(chan struct{}), make(chan struct{})
+	a.pooled = append(a.pooled, func() {
+		close(done)
+		<-ended
+	})
+	go func() {
+		defer close(ended)
+		tick := time.NewTicker(filewatch.Interval)
+		defer tick.Stop()
+		for {
+			select {
+			case <-tick.C:
+				if live.Load() == a {
+					check()
+				}
+			case <-done:
+				return
+			}
+		}
+	}()
 }
 
 func static(place string, keys []token.Key, algorithms []string) (*issuerKeys, error) {
@@ -142,16 +174,41 @@ func (a *App) remoteKeys(i *Issuer, c jwks.Config, place string) (*issuerKeys, e
 	return &issuerKeys{source: remote, remote: remote}, nil
 }
 
-// keysChanged makes a change of a key set known: to the trail, because it
-// changes whose tokens count, and to the log.
+// keysChanged makes a change of a remote key set known.
 func keysChanged(issuer string, e jwks.Event) {
-	if e.Err != nil {
-		logger().Warn("fetching keys failed; the last good set goes on serving",
-			zap.String("issuer", issuer), zap.Error(e.Err))
-	} else {
-		logger().Info("the key set changed", zap.String("issuer", issuer), zap.Int("keys", e.Keys))
+	log := logger().With(zap.String("issuer", issuer))
+	switch {
+	case e.Err == nil:
+		logKeys(log, e)
+	case e.Keys == 0:
+		log.Error("fetching keys fails and there are none that may be used; tokens of the issuer get 503", zap.Error(e.Err))
+	default:
+		log.Warn("fetching keys failed; the last good set goes on serving", zap.Error(e.Err))
 	}
+	recordKeys(issuer, e)
+}
+
+// keyFileChanged makes a new content of a key set file known.
+func keyFileChanged(issuer, path string, e jwks.Event) {
+	log := logger().With(zap.String("issuer", issuer), zap.String("file", path))
+	if e.Err != nil {
+		log.Error("a changed key set file was refused; the old keys stay in force", zap.Error(e.Err))
+	} else {
+		logKeys(log, e)
+	}
+	recordKeys(issuer, e)
+}
+
+func logKeys(log *zap.Logger, e jwks.Event) {
+	log.Info("the key set in force", zap.Int("keys", e.Keys),
+		zap.Strings("added", few(e.Added)), zap.Strings("removed", few(e.Removed)))
+}
+
+// recordKeys writes the change into the trail, because it changes whose tokens
+// count.
+func recordKeys(issuer string, e jwks.Event) {
 	if a := live.Load(); a != nil {
+		e.Added, e.Removed = few(e.Added), few(e.Removed)
 		a.trail.keys(issuer, e)
 	}
 }

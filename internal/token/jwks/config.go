@@ -20,7 +20,12 @@ const (
 	maxRedirects    = 3
 )
 
-// Config says where a key set is and how it is kept.
+var (
+	errTooManyRedirects = errors.New("too many redirects")
+	errOtherHost        = errors.New("redirected to another host")
+)
+
+// Config says where a remote key set is and how it is kept.
 type Config struct {
 	// Name of the issuer, for errors.
 	Name string
@@ -44,20 +49,10 @@ type Config struct {
 	Client *http.Client
 	// Now tells the time. Default: time.Now.
 	Now func() time.Time
-	// OnEvent is told when the set changed, when fetching began to fail and when
-	// it works again. It may be nil.
+	// OnEvent is told when the set changed, when fetching began to fail, when
+	// the last good set became too old meanwhile and when fetching works again.
+	// It may be nil.
 	OnEvent func(Event)
-}
-
-// Event is a change of the set or of whether it can be fetched.
-type Event struct {
-	// Err is why fetching failed; nil when it worked. It holds no part of the
-	// answer and no credentials of the URL.
-	Err error
-	// Keys is the number of keys in the set.
-	Keys int
-	// Added and Removed are the IDs of keys that came and went.
-	Added, Removed []string
 }
 
 // Validate returns everything that is wrong with the values, joined.
@@ -106,7 +101,10 @@ func redacted(text string) string {
 	if err != nil {
 		return "…"
 	}
-	u.User, u.RawQuery = nil, ""
+	if u.Opaque != "" {
+		return u.Scheme + ":…" // It was not taken apart; a password may be in it.
+	}
+	u.User, u.RawQuery, u.Fragment = nil, "", ""
 	return u.String()
 }
 
@@ -154,11 +152,11 @@ func newClient() *http.Client {
 // must not be able to hand out keys.
 func (c Config) redirect(req *http.Request, via []*http.Request) error {
 	if len(via) >= maxRedirects {
-		return errors.New("too many redirects")
+		return errTooManyRedirects
 	}
 	first := via[0].URL
 	if !strings.EqualFold(req.URL.Host, first.Host) || req.URL.Scheme != first.Scheme {
-		return errors.New("redirected to another host")
+		return errOtherHost
 	}
 	return nil
 }

@@ -1,6 +1,6 @@
-// Package jwks keeps the key set of one issuer that publishes it at a URL. It
-// knows when to fetch and what to do while that fails; what a key is and which
-// are good is the business of package token.
+// Package jwks keeps the key set of one issuer that publishes it at a URL or in
+// a file. It knows when to fetch and what to do while that fails; what a key is
+// and which are good is the business of package token.
 //
 // A set is swapped whole, so a key that its issuer withdrew is gone with the
 // next fetch. A token under an unknown key makes the set be fetched again, but
@@ -11,6 +11,8 @@ package jwks
 
 import (
 	"context"
+	"crypto/sha256"
+	"fmt"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -26,29 +28,29 @@ const (
 	waitForFetch = 2 * time.Second
 )
 
-// Source is a remote key set. It implements token.KeySource.
+// Source is a remote key set. It implements token.KeySource and token.Holder.
 type Source struct {
 	cfg Config
-	set atomic.Pointer[loaded]
+	set atomic.Pointer[fetched]
 
 	mu      sync.Mutex
 	running *fetch    // the fetch under way, nil when there is none
 	tried   time.Time // when the last fetch began
-	failing bool
+	told    trouble
 
 	start sync.Once
 	end   sync.Once
 	done  chan struct{}
 }
 
-// loaded is a set as it was fetched.
-type loaded struct {
-	keys   *token.KeySet
-	ids    map[string]bool
-	count  int
-	at     time.Time
-	maxAge time.Duration
-}
+// trouble is what the last event has told of.
+type trouble uint8
+
+const (
+	none    trouble = iota
+	failing         // fetching fails
+	lapsed          // and there is no set any more that may be used
+)
 
 // fetch is one fetch that any number of requests wait for.
 type fetch struct {
@@ -87,12 +89,18 @@ func (s *Source) Age() (time.Duration, bool) {
 }
 
 // usable returns the set unless it is too old.
-func (s *Source) usable() *loaded {
+func (s *Source) usable() *fetched {
 	l := s.set.Load()
 	if l == nil || s.cfg.Now().Sub(l.at) > s.cfg.MaxStale {
 		return nil
 	}
 	return l
+}
+
+// Holds implements token.Holder. A set that is too old holds nothing.
+func (s *Source) Holds(print [sha256.Size]byte) bool {
+	l := s.usable()
+	return l != nil && l.keys.Holds(print)
 }
 
 // Lookup implements token.KeySource. It waits for a fetch when there is no set
@@ -147,28 +155,32 @@ func (s *Source) begin() *fetch {
 		// No request's context: whoever asked first may hang up, the others wait.
 		ctx, cancel := context.WithTimeout(context.Background(), s.cfg.Timeout)
 		defer cancel()
-		next, err := s.cfg.fetch(ctx)
+		next, err := s.try(ctx)
 		s.finish(f, next, err)
 	}()
 	return f
 }
 
-func (s *Source) finish(f *fetch, next *loaded, err error) {
-	var event *Event
+func (s *Source) try(ctx context.Context) (next *fetched, err error) {
+	defer func() {
+		// No answer may end the process that serves requests, nor leave those who
+		// wait without one.
+		if r := recover(); r != nil {
+			next, err = nil, fmt.Errorf("key set: cannot be read: %v", r)
+		}
+	}()
+	return s.cfg.fetch(ctx, s.set.Load())
+}
+
+func (s *Source) finish(f *fetch, next *fetched, err error) {
 	s.mu.Lock()
 	f.err = err
+	var event *Event
 	if err != nil {
-		if !s.failing {
-			event = &Event{Err: err}
-		}
+		event = s.failed(err)
 	} else {
-		next.at = s.cfg.Now()
-		event = changed(s.set.Swap(next), next)
-		if event == nil && s.failing {
-			event = &Event{Keys: next.count}
-		}
+		event = s.swap(next)
 	}
-	s.failing = err != nil
 	s.running = nil
 	s.mu.Unlock()
 	close(f.done)
@@ -177,23 +189,40 @@ func (s *Source) finish(f *fetch, next *loaded, err error) {
 	}
 }
 
-// changed tells which keys came and went; nil when none did.
-func changed(before, after *loaded) *Event {
-	e := &Event{Keys: after.count}
-	for id := range after.ids {
-		if before == nil || !before.ids[id] {
-			e.Added = append(e.Added, id)
-		}
+// failed returns what is to be told of a fetch that failed: the first one, and
+// the first one after the last good set has become too old. The caller holds mu.
+func (s *Source) failed(err error) *Event {
+	now, event := failing, &Event{Err: err}
+	if l := s.usable(); l != nil {
+		event.Keys = l.count
+	} else {
+		now = lapsed
 	}
-	if before != nil {
-		for id := range before.ids {
-			if !after.ids[id] {
-				e.Removed = append(e.Removed, id)
-			}
-		}
-		if len(e.Added)+len(e.Removed) == 0 && before.count == after.count {
-			return nil
-		}
+	if now <= s.told {
+		return nil
 	}
-	return e
+	s.told = now
+	return event
 }
+
+// swap puts a set in force and returns what is to be told of it. The caller
+// holds mu.
+func (s *Source) swap(next *fetched) *Event {
+	next.at = s.cfg.Now()
+	var before *loaded
+	if last := s.set.Swap(next); last != nil {
+		before = last.loaded
+	}
+	event := changes(before, next.loaded)
+	if event == nil && s.told != none {
+		event = &Event{Keys: next.count}
+	}
+	s.told = none
+	return event
+}
+
+// Interface guards.
+var (
+	_ token.KeySource = (*Source)(nil)
+	_ token.Holder    = (*Source)(nil)
+)

@@ -1,15 +1,17 @@
 package jwks_test
 
 import (
-	"context"
+	"compress/gzip"
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
 	"encoding/base64"
 	"errors"
 	"fmt"
+	"io"
 	"net/http"
 	"net/http/httptest"
+	"runtime"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -48,23 +50,46 @@ func (s *server) now(answer http.HandlerFunc) {
 	s.answer = answer
 }
 
+// key is a key pair and its public half as a JWK.
+type key struct {
+	id, jwk string
+	private *ecdsa.PrivateKey
+}
+
+func newKey(t *testing.T, id string) key {
+	t.Helper()
+	private, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	point, err := private.PublicKey.Bytes()
+	if err != nil {
+		t.Fatal(err)
+	}
+	enc := base64.RawURLEncoding.EncodeToString
+	name := ""
+	if id != "" {
+		name = fmt.Sprintf(`"kid":%q,`, id)
+	}
+	return key{id, fmt.Sprintf(`{%s"kty":"EC","crv":"P-256","x":%q,"y":%q}`, name, enc(point[1:33]), enc(point[33:])), private}
+}
+
+func setOf(keys ...key) string {
+	var members []string
+	for _, k := range keys {
+		members = append(members, k.jwk)
+	}
+	return `{"keys":[` + strings.Join(members, ",") + `]}`
+}
+
 // keySet answers with fresh P-256 keys of the given IDs.
 func keySet(t *testing.T, ids ...string) http.HandlerFunc {
 	t.Helper()
-	var members []string
+	var keys []key
 	for _, id := range ids {
-		key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-		if err != nil {
-			t.Fatal(err)
-		}
-		point, err := key.PublicKey.Bytes()
-		if err != nil {
-			t.Fatal(err)
-		}
-		enc := base64.RawURLEncoding.EncodeToString
-		members = append(members, fmt.Sprintf(`{"kty":"EC","crv":"P-256","kid":%q,"x":%q,"y":%q}`, id, enc(point[1:33]), enc(point[33:])))
+		keys = append(keys, newKey(t, id))
 	}
-	return text(`{"keys":[` + strings.Join(members, ",") + `]}`)
+	return text(setOf(keys...))
 }
 
 func text(body string) http.HandlerFunc {
@@ -180,59 +205,230 @@ func TestTheLastGoodSetServesUntilItIsTooOld(t *testing.T) {
 }
 
 func TestNoAnswerOfAKeyServerIsBelievedBlindly(t *testing.T) {
-	other := newServer(t, keySet(t, "a"))
-	var redirect http.HandlerFunc = func(w http.ResponseWriter, r *http.Request) {
-		http.Redirect(w, r, other.URL+"/keys", http.StatusFound)
-	}
+	good := keySet(t, "a")
+	other := newServer(t, good)
 	for name, answer := range map[string]http.HandlerFunc{
-		"500":            func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(500) },
-		"404 with keys":  func(w http.ResponseWriter, r *http.Request) { w.WriteHeader(404); keySet(t, "a")(w, r) },
-		"HTML":           func(w http.ResponseWriter, _ *http.Request) { _, _ = w.Write([]byte("<html></html>")) },
-		"no JSON":        text("keys"),
-		"empty":          text(""),
-		"2 MiB":          text(`{"keys":[],"x":"` + strings.Repeat("a", 2<<20) + `"}`),
-		"duplicate kids": keySet(t, "a", "a"),
-		"a shared key":   text(`{"keys":[{"kty":"oct","kid":"a","k":"AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA"}]}`),
-		"another host":   redirect,
+		"500":              func(w http.ResponseWriter, r *http.Request) { w.WriteHeader(500); good(w, r) },
+		"404":              func(w http.ResponseWriter, r *http.Request) { w.WriteHeader(404); good(w, r) },
+		"201":              func(w http.ResponseWriter, r *http.Request) { w.WriteHeader(201); good(w, r) },
+		"an HTML page":     text("<html></html>"),
+		"keys as HTML":     typed("text/html; charset=utf-8", good),
+		"no JSON":          text("keys"),
+		"empty":            text(""),
+		"no keys":          text(`{"keys":[]}`),
+		"101 keys":         keySet(t, names(101)...),
+		"duplicate kids":   keySet(t, "a", "a"),
+		"a shared key":     text(`{"keys":[{"kty":"oct","kid":"a","k":"AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA"}]}`),
+		"only unknown kty": text(`{"keys":[{"kty":"AKP","kid":"a"}]}`),
+		"another host":     redirect(http.StatusFound, func(*http.Request) string { return other.URL + "/keys" }),
+		"round in circles": redirect(http.StatusTemporaryRedirect, func(*http.Request) string { return "/keys" }),
+		"cut off": func(w http.ResponseWriter, _ *http.Request) {
+			w.Header().Set("Content-Length", "1000")
+			_, _ = w.Write([]byte(`{"keys":[]}`))
+		},
 	} {
 		t.Run(name, func(t *testing.T) {
-			var events []jwks.Event
-			source, _ := open(t, newServer(t, answer), func(c *jwks.Config) {
-				c.OnEvent = func(e jwks.Event) { events = append(events, e) }
+			events := make(chan jwks.Event, 2)
+			server := newServer(t, answer)
+			source, _ := open(t, server, func(c *jwks.Config) {
+				c.OnEvent = func(e jwks.Event) { events <- e }
 			})
 			if found, err := lookup(t, source, "a"); found || !errors.Is(err, token.ErrKeysUnavailable) {
 				t.Errorf("found %v, %v; want unavailable", found, err)
 			}
+			if e := <-events; e.Err == nil || e.Keys != 0 || strings.Contains(e.Err.Error(), "127.0.0.1") {
+				t.Errorf("told %+v", e)
+			}
+			if n := server.hits.Load(); n > 4 {
+				t.Errorf("%d requests", n)
+			}
 		})
+	}
+	if n := other.hits.Load(); n != 0 {
+		t.Errorf("another host was asked %d times", n)
 	}
 }
 
-func TestAHangingServerCostsARequestItsBudgetAtMost(t *testing.T) {
-	block := make(chan struct{})
-	s := newServer(t, func(_ http.ResponseWriter, r *http.Request) {
-		select {
-		case <-block:
-		case <-r.Context().Done():
+func typed(kind string, answer http.HandlerFunc) http.HandlerFunc {
+	return func(w http.ResponseWriter, r *http.Request) { answer(headed{w, kind}, r) }
+}
+
+// headed keeps its Content-Type.
+type headed struct {
+	http.ResponseWriter
+	kind string
+}
+
+func (h headed) Write(p []byte) (int, error) {
+	h.Header().Set("Content-Type", h.kind)
+	return h.ResponseWriter.Write(p)
+}
+
+func redirect(code int, to func(*http.Request) string) http.HandlerFunc {
+	return func(w http.ResponseWriter, r *http.Request) { http.Redirect(w, r, to(r), code) }
+}
+
+func names(n int) []string {
+	var all []string
+	for i := range n {
+		all = append(all, fmt.Sprint("key ", i))
+	}
+	return all
+}
+
+func TestWhatIsNotForSignaturesIsPassedOver(t *testing.T) {
+	good := newKey(t, "a")
+	with := func(change string) string { return strings.Replace(newKey(t, "b").jwk, "{", "{"+change+",", 1) }
+	for name, other := range map[string]string{
+		"an unknown kty":    `{"kty":"AKP","kid":"b"}`,
+		"use enc":           with(`"use":"enc"`),
+		"key_ops of others": with(`"key_ops":["deriveKey"]`),
+		"an unknown alg":    with(`"alg":"ECDH-ES"`),
+		"an unknown curve":  `{"kty":"EC","crv":"secp256k1","kid":"b","x":"AA","y":"AA"}`,
+	} {
+		source, _ := open(t, newServer(t, text(`{"keys":[`+other+","+good.jwk+`]}`)), nil)
+		if found, err := lookup(t, source, "a"); !found || err != nil {
+			t.Errorf("%s: the good key: %v, %v", name, found, err)
+		}
+		if found, err := lookup(t, source, "b"); found || err != nil {
+			t.Errorf("%s: %v, %v; want no such key", name, found, err)
+		}
+	}
+	source, _ := open(t, newServer(t, keySet(t, names(100)...)), nil)
+	if found, err := lookup(t, source, "key 99"); !found || err != nil {
+		t.Errorf("100 keys: %v, %v", found, err)
+	}
+}
+
+func TestRedirectsWithinTheHostAreFollowed(t *testing.T) {
+	good := keySet(t, "a")
+	s := newServer(t, func(w http.ResponseWriter, r *http.Request) {
+		if r.URL.Path == "/new" {
+			good(w, r)
+			return
+		}
+		http.Redirect(w, r, "/new", http.StatusMovedPermanently)
+	})
+	source, _ := open(t, s, nil)
+	if found, err := lookup(t, source, "a"); !found || err != nil {
+		t.Errorf("found %v, %v", found, err)
+	}
+}
+
+// TestNoMoreIsReadThanTheCaps has servers that send on as long as anybody reads,
+// plain and packed.
+func TestNoMoreIsReadThanTheCaps(t *testing.T) {
+	const all, most = 256 << 20, 32 << 20 // The cap is 1 MiB; sockets hold some more.
+	piece := []byte(strings.Repeat(" ", 64<<10))
+	for name, write := range map[string]func(http.ResponseWriter) io.Writer{
+		"plain": func(w http.ResponseWriter) io.Writer { return w },
+		"packed": func(w http.ResponseWriter) io.Writer {
+			w.Header().Set("Content-Encoding", "gzip")
+			return gzip.NewWriter(w)
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			sent := make(chan int, 1)
+			s := newServer(t, func(w http.ResponseWriter, _ *http.Request) {
+				body, n := write(w), 0
+				for n < all {
+					if _, err := body.Write(piece); err != nil {
+						break
+					}
+					n += len(piece)
+				}
+				sent <- n
+			})
+			source, _ := open(t, s, func(c *jwks.Config) { c.Timeout = 20 * time.Second })
+			var before, after runtime.MemStats
+			runtime.ReadMemStats(&before)
+			_, err := source.Lookup(t.Context(), "a", "ES256")
+			if !errors.Is(err, token.ErrKeysUnavailable) {
+				t.Errorf("error %v", err)
+			}
+			runtime.ReadMemStats(&after)
+			if n := after.TotalAlloc - before.TotalAlloc; n > most {
+				t.Errorf("%d bytes were allocated", n)
+			}
+			if n := <-sent; name == "plain" && n > most {
+				t.Errorf("%d bytes were taken", n)
+			}
+		})
+	}
+	t.Run("headers", func(t *testing.T) {
+		good := keySet(t, "a")
+		s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			w.Header().Set("X-Long", strings.Repeat("x", 100<<10))
+			good(w, r)
+		}))
+		t.Cleanup(s.Close)
+		// The client that a Source makes for itself.
+		source, err := jwks.New(jwks.Config{Name: "main", URL: s.URL, InsecureHTTP: true})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if found, err := lookup(t, source, "a"); found || !errors.Is(err, token.ErrKeysUnavailable) {
+			t.Errorf("found %v, %v; want unavailable", found, err)
 		}
 	})
-	t.Cleanup(func() { close(block) })
-	source, _ := open(t, s, func(c *jwks.Config) { c.Timeout = 200 * time.Millisecond })
-	began := time.Now()
-	if _, err := lookup(t, source, "a"); !errors.Is(err, token.ErrKeysUnavailable) {
-		t.Errorf("%v, want unavailable", err)
+}
+
+// TestNoErrorShowsWhatIsSecret has a password in the query of the URL, as some
+// key servers want it, and a server whose answer is one.
+func TestNoErrorShowsWhatIsSecret(t *testing.T) {
+	raw := func(answer string) http.HandlerFunc {
+		return func(w http.ResponseWriter, _ *http.Request) {
+			conn, _, err := w.(http.Hijacker).Hijack()
+			if err != nil {
+				return
+			}
+			_, _ = conn.Write([]byte(answer))
+			_ = conn.Close()
+		}
 	}
-	if took := time.Since(began); took > 3*time.Second {
-		t.Errorf("waited %s", took)
+	for name, answer := range map[string]http.HandlerFunc{
+		"a bad redirect": func(w http.ResponseWriter, _ *http.Request) {
+			w.Header().Set("Location", "://hunter2")
+			w.WriteHeader(http.StatusFound)
+		},
+		"another host": redirect(http.StatusFound, func(*http.Request) string { return "https://hunter2.test/?hunter2" }),
+		"no HTTP":      raw("hunter2\r\n\r\n"),
+		"a bad length": raw("HTTP/1.1 200 OK\r\nContent-Length: hunter2\r\n\r\n"),
+		"no answer":    raw(""),
+		"a bad key":    text(`{"keys":[{"kty":"EC","crv":"P-256","x":"hunter2","y":"hunter2"}]}`),
+		"no JSON":      text("hunter2"),
+		"500":          func(w http.ResponseWriter, _ *http.Request) { http.Error(w, "hunter2", 500) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			events := make(chan jwks.Event, 1)
+			s := newServer(t, answer)
+			source, _ := open(t, s, func(c *jwks.Config) {
+				c.URL += "?password=hunter2"
+				c.OnEvent = func(e jwks.Event) { events <- e }
+			})
+			_, err := lookup(t, source, "a")
+			if e := <-events; err == nil || e.Err == nil || strings.Contains(e.Err.Error()+err.Error(), "hunter2") {
+				t.Errorf("%v, told %v", err, e.Err)
+			}
+		})
 	}
-	ctx, cancel := context.WithCancel(t.Context())
-	cancel()
-	if _, err := source.Lookup(ctx, "a", "ES256"); err == nil {
-		t.Error("a caller that is gone got an answer")
+	gone := newServer(t, text(""))
+	gone.Close()
+	events := make(chan jwks.Event, 1)
+	source, _ := open(t, gone, func(c *jwks.Config) {
+		c.URL += "?password=hunter2"
+		c.OnEvent = func(e jwks.Event) { events <- e }
+	})
+	_, _ = lookup(t, source, "a")
+	if e := <-events; !strings.Contains(e.Err.Error(), "connection refused") || strings.Contains(e.Err.Error(), "hunter2") {
+		t.Errorf("told %v, want why, without the password", e.Err)
 	}
 }
 
 func TestDiscoveryBelievesOnlyItsOwnIssuer(t *testing.T) {
 	keys := keySet(t, "a")
+	plain := httptest.NewServer(keys)
+	t.Cleanup(plain.Close)
 	for name, row := range map[string]struct {
 		document func(base string) string
 		want     bool
@@ -241,7 +437,7 @@ func TestDiscoveryBelievesOnlyItsOwnIssuer(t *testing.T) {
 		"another issuer": {func(b string) string { return `{"issuer":"https://other.example","jwks_uri":"` + b + `/keys"}` }, false},
 		"a slash more":   {func(b string) string { return `{"issuer":"` + b + `/","jwks_uri":"` + b + `/keys"}` }, false},
 		"no key set":     {func(b string) string { return `{"issuer":"` + b + `"}` }, false},
-		"plain HTTP":     {func(b string) string { return `{"issuer":"` + b + `","jwks_uri":"http://127.0.0.1:1/keys"}` }, false},
+		"plain HTTP":     {func(b string) string { return `{"issuer":"` + b + `","jwks_uri":"` + plain.URL + `/keys"}` }, false},
 		"a file":         {func(b string) string { return `{"issuer":"` + b + `","jwks_uri":"file:///etc/passwd"}` }, false},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -298,22 +494,42 @@ func TestEventsTellOfChangesOnce(t *testing.T) {
 	}
 }
 
+func TestAKeyThatIsReplacedUnderItsIDIsAChange(t *testing.T) {
+	s := newServer(t, keySet(t, "a", "b", ""))
+	events := make(chan jwks.Event, 4)
+	source, clock := open(t, s, func(c *jwks.Config) { c.OnEvent = func(e jwks.Event) { events <- e } })
+	_, _ = lookup(t, source, "x")
+	if e := <-events; len(e.Added) != 3 || e.Added[0] != "a" || !strings.HasPrefix(e.Added[2], "sha256:") || len(e.Removed) != 0 || e.Keys != 3 {
+		t.Errorf("told %+v", e)
+	}
+	s.now(keySet(t, "a"))
+	clock.advance(31 * time.Second)
+	_, _ = lookup(t, source, "x")
+	if e := <-events; fmt.Sprint(e.Added) != "[a]" || len(e.Removed) != 3 || e.Removed[0] != "a" || e.Keys != 1 {
+		t.Errorf("told %+v", e)
+	}
+}
+
 func TestBackgroundFetchingEndsWithClose(t *testing.T) {
-	s := newServer(t, keySet(t, "a"))
-	source, _ := open(t, s, nil)
-	source.Start()
-	source.Start()
-	for deadline := time.Now().Add(5 * time.Second); !source.Ready(); time.Sleep(time.Millisecond) {
-		if time.Now().After(deadline) {
-			t.Fatal("never ready")
+	inBubble(t, keySet(t, "a"), nil, func(t *testing.T, s *timed) {
+		s.Start()
+		s.Start()
+		s.until(time.Hour)
+		n := len(s.requests())
+		if n < 12 || n > 15 {
+			t.Errorf("%d fetches in an hour", n)
 		}
-	}
-	if err := errors.Join(source.Close(), source.Close()); err != nil {
-		t.Error(err)
-	}
-	if found, err := lookup(t, source, "a"); !found || err != nil {
-		t.Errorf("after Close: %v, %v", found, err)
-	}
+		if err := errors.Join(s.Close(), s.Close()); err != nil {
+			t.Error(err)
+		}
+		s.until(3 * time.Hour)
+		if got := len(s.requests()); got != n {
+			t.Errorf("%d fetches after Close", got-n)
+		}
+		if found, err := lookup(t, s.Source, "a"); !found || err != nil {
+			t.Errorf("after Close: %v, %v", found, err)
+		}
+	})
 }
 
 func TestOnlySafeURLsAreAccepted(t *testing.T) {
@@ -321,10 +537,12 @@ func TestOnlySafeURLsAreAccepted(t *testing.T) {
 		"neither":          {},
 		"both":             {URL: "https://a.example/k", Issuer: "https://a.example"},
 		"http":             {URL: "http://a.example/k"},
+		"a secret query":   {URL: "http://a.example/k?u:p"},
 		"a file":           {URL: "file:///k", InsecureHTTP: true},
 		"credentials":      {URL: "https://u:p@a.example/k"},
 		"no host":          {URL: "https:///k"},
-		"an opaque URL":    {URL: "https:a"},
+		"an opaque URL":    {URL: "https:u:p@a.example"},
+		"a bad URL":        {URL: "https://u:p@a.example/%zz"},
 		"a query":          {Issuer: "https://a.example?x"},
 		"a negative stale": {URL: "https://a.example/k", MaxStale: -1},
 		"a long timeout":   {URL: "https://a.example/k", Timeout: time.Hour},

@@ -27,14 +27,14 @@ func (s *Source) refresh() {
 		case <-s.done:
 			return
 		}
-		wait := retry
+		wait := jitter(retry)
 		if f.err == nil {
 			retry = firstRetry
-			wait = min(max(s.set.Load().maxAge, minRefresh), maxRefresh)
+			wait = jitter(s.freshness())
 		} else {
 			retry = min(2*retry, longestWait)
 		}
-		timer := time.NewTimer(jitter(wait))
+		timer := time.NewTimer(wait)
 		select {
 		case <-timer.C:
 		case <-s.done:
@@ -44,8 +44,16 @@ func (s *Source) refresh() {
 	}
 }
 
-// jitter spreads a wait by a tenth either way, so that many gateways do not ask
-// in step.
+// freshness is how long the set is taken for the issuer's present one: what the
+// key server says, within bounds, and half of MaxStale at most. The other half
+// is what is left to ride out a key server that is away.
+func (s *Source) freshness() time.Duration {
+	d := min(max(s.set.Load().maxAge, minRefresh), maxRefresh)
+	return max(min(d, s.cfg.MaxStale/2), firstRetry)
+}
+
+// jitter spreads a wait over its last tenth, so that many gateways do not ask in
+// step and none asks late.
 func jitter(d time.Duration) time.Duration {
-	return time.Duration(float64(d) * (0.9 + 0.2*rand.Float64())) //nolint:gosec // No secret depends on it.
+	return time.Duration(float64(d) * (0.9 + 0.1*rand.Float64())) //nolint:gosec // No secret depends on it.
 }
