@@ -20,7 +20,6 @@ var libraries = map[string][]string{
 	"internal/token":                   {"github.com/golang-jwt/jwt/v5"},
 	"internal/rbac/when":               {"cel.dev/cel-go"},
 	"internal/rbac/policyfile":         {"go.yaml.in/yaml/v3"},
-	"internal/token/jwks":              {"golang.org/x/sync"},
 	"internal/ratelimit/redisstore":    {"github.com/redis/go-redis/v9"},
 	"internal/redisconn":               {"github.com/redis/go-redis/v9"},
 	"internal/audit/sinks/redisstream": {"github.com/redis/go-redis/v9"},

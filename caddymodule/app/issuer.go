@@ -27,7 +27,9 @@ type Issuer struct {
 	Audience []string `json:"audience,omitempty"`
 	// Discovery finds the key set through OpenID Connect discovery at Iss.
 	Discovery bool `json:"discovery,omitempty"`
-	// JWKS is the https URL or the file of a JSON Web Key Set.
+	// JWKS is the https URL or the file of a JSON Web Key Set. A file is watched:
+	// a new content counts within two seconds, and with a bad one the old keys
+	// stay.
 	JWKS string `json:"jwks,omitempty"`
 	// Key are PEM files with public keys or certificates.
 	Key []string `json:"key,omitempty"`

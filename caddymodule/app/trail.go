@@ -83,6 +83,9 @@ func (h *trailHandle) keys(issuer string, e jwks.Event) {
 		d.Set("keys", e.Keys)
 		d.Set("added", e.Added)
 		d.Set("removed", e.Removed)
+		if e.Err != nil {
+			d.Set("error", e.Err.Error())
+		}
 	})
 }
 
