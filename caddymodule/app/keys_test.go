@@ -157,17 +157,18 @@ func TestLoadingDoesNotWaitForKeys(t *testing.T) {
 }
 
 func TestTroubleWithKeysIsLogged(t *testing.T) {
+	// An issuer of its own: a fetch of another test may end only now.
 	a := new(App)
 	logs := start(t, a)
-	keysChanged("main", jwks.Event{Keys: 2, Added: []string{"one", "two"}})
-	keysChanged("main", jwks.Event{Keys: 2, Err: errors.New("status 500")})
-	keysChanged("main", jwks.Event{Err: errors.New("status 500")})
+	keysChanged("troubled", jwks.Event{Keys: 2, Added: []string{"one", "two"}})
+	keysChanged("troubled", jwks.Event{Keys: 2, Err: errors.New("status 500")})
+	keysChanged("troubled", jwks.Event{Err: errors.New("status 500")})
 	for level, text := range map[string]string{
 		"info": "the key set in force", "warn": "the last good set goes on serving", "error": "tokens of the issuer get 503",
 	} {
 		found := 0
 		for _, entry := range logs.All() {
-			if entry.Level.String() == level && strings.Contains(entry.Message, text) && entry.ContextMap()["issuer"] == "main" {
+			if entry.Level.String() == level && strings.Contains(entry.Message, text) && entry.ContextMap()["issuer"] == "troubled" {
 				found++
 			}
 		}
@@ -175,7 +176,7 @@ func TestTroubleWithKeysIsLogged(t *testing.T) {
 			t.Errorf("%d lines %q at level %s, want 1", found, text, level)
 		}
 	}
-	if n := written(logs, `"keys.changed"`); n != 3 {
+	if n := written(logs, `"keys.changed","resource":"troubled"`); n != 3 {
 		t.Errorf("%d events, want 3", n)
 	}
 }
