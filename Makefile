@@ -7,7 +7,7 @@ TOOLS         := $(CURDIR)/.tools
 FUZZTIME      ?= 10s
 FUZZPROCS     ?= 2
 
-.PHONY: all build demo test vet fmt lint unit race coverage integration fuzz fuzz-smoke bench xcaddy system clean
+.PHONY: all build demo test vet fmt lint unit race coverage integration fuzz fuzz-smoke bench interop xcaddy system clean
 
 all: build
 
@@ -57,6 +57,12 @@ fuzz:
 
 bench:
 	$(GO) test -run '^$$' -bench . -benchmem ./internal/...
+
+# Tokens of and for JavaScript's libraries, and a real OpenID provider. Longer
+# than the tests, and not part of them.
+interop: build
+	@./scripts/system nodejs npm
+	MOAT_BIN=$(CURDIR)/moat ./scripts/interop
 
 # What the system itself has to provide for the tests.
 system:

@@ -3,6 +3,7 @@ package token_test
 import (
 	"context"
 	"crypto/sha256"
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -141,7 +142,8 @@ func refusedAs(t *testing.T, v judge, raw, reason string) {
 		return
 	}
 	p, err := v.Verify(t.Context(), raw)
-	if e, ok := err.(*token.Error); p != nil || !ok || e.Reason != reason || e.Code != token.Revoked || e.Error() != "token: revoked" {
+	var e *token.Error
+	if p != nil || !errors.As(err, &e) || e.Reason != reason || e.Code != token.Revoked || e.Error() != "token: revoked" {
 		t.Fatalf("%v %+v", p, err)
 	}
 }
