@@ -70,9 +70,10 @@ const tokenCommandConfig = `{
 			algorithms RS256 ES256
 		}
 		issuer discovered {
-			iss https://id.invalid
+			iss KEYSERVER
 			audience orders-api
 			discovery
+			insecure_http_jwks
 		}
 		issuer other {
 			iss https://other.test

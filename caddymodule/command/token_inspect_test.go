@@ -41,6 +41,19 @@ func TestATokenIsWellFormedWhenNothingVerifies(t *testing.T) {
 	}
 }
 
+func TestAnAcceptedTokenOfAnyIssuerIsSaidToBeThat(t *testing.T) {
+	prefix := devKey(t)
+	raw := done(t, newTokenSign(), "", append(devToken, "--key", prefix+".private.pem")...)
+	for want, args := range map[string][]string{
+		"every check passes, but any iss and any aud would do": nil,
+		"every check passes, but any aud would do":             {"--iss", "https://id.test"},
+	} {
+		if out := done(t, newTokenInspect(), raw, append(args, "-", "--key", prefix+".public.pem")...); !strings.Contains(out, want) {
+			t.Errorf("no %q in\n%s", want, out)
+		}
+	}
+}
+
 func TestASignatureIsNeverPrinted(t *testing.T) {
 	prefix := devKey(t)
 	raw := strings.TrimSpace(done(t, newTokenSign(), "", append(devToken, "--key", prefix+".private.pem")...))

@@ -108,9 +108,6 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyht
 	}
 	open := ex.Match.Public() || ex.Preflight
 	v := h.judge(r)
-	if v.clear && !h.InsecureShadow && !v.source.Keep {
-		v.source.clear(w.Header(), r, v.twice)
-	}
 	if v.refused != nil {
 		telemetry.Tokens.WithLabelValues(v.issuer, v.refused.Reason).Inc()
 		ex.AuthFailure = v.refused.Reason
@@ -131,6 +128,12 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyht
 }
 
 func (h *Handler) refuse(w http.ResponseWriter, r *http.Request, v verdict) error {
+	// Only on an answer of our own, which no cache keeps: on a public route the
+	// answer is the application's, and a shared cache that stored it would log
+	// everybody out.
+	if v.clear && !v.source.Keep {
+		v.source.clear(w.Header(), r, v.twice)
+	}
 	h.dropTokens(r, Source{}) // Not to an error route's upstream either.
 	switch v.refused.Code.Status {
 	case http.StatusUnauthorized:
@@ -206,7 +209,7 @@ func (v verdict) failed(err error) verdict {
 	case token.Invalid:
 		// A token under an unknown key or of another issuer may belong to
 		// somebody else's application under the same name.
-		v.clear = v.source.In == inCookie && failure.Reason == "jwt.bad-signature"
+		v.clear = v.source.In == inCookie && failure.Reason == token.ReasonBadSignature && failure.OfIssuer
 	}
 	return v
 }

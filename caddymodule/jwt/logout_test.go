@@ -1,52 +1,81 @@
 package jwt
 
 import (
+	"context"
 	"net/http"
 	"net/http/httptest"
 	"slices"
 	"strings"
 	"testing"
+
+	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
+
+	"github.com/moat-gateway/moat/caddymodule/internal/exchange"
+	"github.com/moat-gateway/moat/internal/canon"
 )
+
+// asked is a request whose target is canonical.
+func asked(host, path, cookies string) *http.Request {
+	r := httptest.NewRequest("GET", path, nil)
+	r.Header.Set("Cookie", cookies)
+	ctx := context.WithValue(r.Context(), caddyhttp.VarsCtxKey, map[string]any{})
+	r = r.WithContext(ctx)
+	ex := exchange.Ensure(httptest.NewRecorder(), r)
+	ex.Canonical, ex.Target = true, canon.Target{Method: "GET", Host: host, Path: path}
+	return r
+}
 
 func TestACookieIsClearedWhereItWasSet(t *testing.T) {
 	for name, row := range map[string]struct {
-		source Source
-		host   string
-		path   string
-		twice  bool
-		want   []string // domain and path
+		source  Source
+		host    string
+		path    string
+		cookies string
+		twice   bool
+		want    []string // name, domain and path
 	}{
-		"as by default":      {Source{Name: "t"}, "app.example.com", "/a/b", false, []string{" /"}},
-		"where it says":      {Source{Name: "t", Domain: "example.com", Path: "/app"}, "app.example.com", "/app/x", false, []string{" /app", "example.com /app"}},
-		"twice, everywhere":  {Source{Name: "t"}, "App.Example.com:8443", "/a/b", true, []string{" /", " /a", " /a/b", "app.example.com /", "app.example.com /a", "app.example.com /a/b", "example.com /", "example.com /a", "example.com /a/b"}},
-		"twice, at the root": {Source{Name: "t"}, "localhost", "/", true, []string{" /"}},
-		"twice, an address":  {Source{Name: "t"}, "127.0.0.1:80", "/", true, []string{" /"}},
-		"twice, IPv6":        {Source{Name: "t"}, "[::1]:80", "/", true, []string{" /"}},
+		"as by default": {Source{Name: "t"}, "app.example.com", "/a/b", "t=1", false, []string{"t  /"}},
+		"where it says": {Source{Name: "t", Domain: "example.com", Path: "/app"}, "app.example.com", "/app/x", "t=1", false,
+			[]string{"t  /app", "t example.com /app"}},
+		"twice, everywhere": {Source{Name: "t"}, "app.example.com", "/a", "t=1; t=2", true, []string{
+			"t  /", "t  /a", "t  /a/", "t app.example.com /", "t app.example.com /a", "t app.example.com /a/",
+			"t example.com /", "t example.com /a", "t example.com /a/",
+		}},
+		"twice, in another spelling": {Source{Name: "t_x"}, "localhost", "/", "t_x=1; T-X=2; t_x=3; other=4", true, []string{"T-X  /", "t_x  /"}},
+		"twice, an address":          {Source{Name: "t"}, "127.0.0.1", "/", "t=1; t=2", true, []string{"t  /"}},
 	} {
 		h := http.Header{"Set-Cookie": {"kept=1"}}
-		r := httptest.NewRequest("GET", row.path, nil)
-		r.Host = row.host
-		row.source.clear(h, r, row.twice)
+		row.source.clear(h, asked(row.host, row.path, row.cookies), row.twice)
 		var got []string
 		for _, line := range h["Set-Cookie"][1:] {
 			c, err := http.ParseSetCookie(line)
-			if err != nil || c.Name != "t" || c.Value != "" || c.MaxAge != -1 || !c.Secure || !c.HttpOnly {
+			if err != nil || c.Value != "" || c.MaxAge != -1 || !c.Secure || !c.HttpOnly {
 				t.Errorf("%s: %q: %v", name, line, err)
 				continue
 			}
-			got = append(got, c.Domain+" "+c.Path)
+			got = append(got, c.Name+" "+c.Domain+" "+c.Path)
 		}
 		slices.Sort(got)
 		if !slices.Equal(got, row.want) || h["Set-Cookie"][0] != "kept=1" {
 			t.Errorf("%s: %q, want %q", name, got, row.want)
 		}
 	}
+}
+
+func TestClearingIsBounded(t *testing.T) {
 	h := http.Header{}
-	r := httptest.NewRequest("GET", "/"+strings.Repeat("a/", 500), nil)
-	r.Host = strings.Repeat("a.", 60) + "example.com"
+	long := "/" + strings.Repeat("a/", 500)
+	Source{Name: "t"}.clear(h, asked(strings.Repeat("a.", 60)+"example.com", long, "t=1; t=2"), true)
+	if n := len(strings.Join(h["Set-Cookie"], "")); n > maxClearBytes || n == 0 || !strings.HasPrefix(h["Set-Cookie"][0], "t=; Path=/; Max-Age=0") {
+		t.Errorf("%d bytes, first %.60q", n, h["Set-Cookie"])
+	}
+	// Without a canonical target the host can say anything.
+	r := httptest.NewRequest("GET", "/", nil)
+	r.Host = "x.test;Path=/q"
+	h = http.Header{}
 	Source{Name: "t"}.clear(h, r, true)
-	if n := len(h["Set-Cookie"]); n > (maxClears+1)*(maxClears+1) {
-		t.Errorf("%d cookies", n)
+	if strings.Contains(strings.Join(h["Set-Cookie"], ""), "x.test") {
+		t.Errorf("%q", h)
 	}
 }
 

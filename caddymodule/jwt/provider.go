@@ -19,6 +19,11 @@ func init() { caddy.RegisterModule(new(Provider)) }
 // and nothing else: no rule, no anonymous role, no identity header, no event. A
 // caller without a valid token is not authenticated, and Caddy answers 401.
 //
+// It must be the only provider of its handler: of several Caddy asks in no order
+// and stops at the first that succeeds, so that a token which this one would have
+// taken off could go upstream unverified. Whatever is wrong is 401 here, and no
+// cookie is cleared.
+//
 // It sets {http.auth.user.id}, .tenant, .roles, .session and .issuer.
 type Provider struct {
 	// Issuers are the names of configured issuers whose tokens count.
@@ -53,6 +58,10 @@ func (p *Provider) Provision(ctx caddy.Context) error {
 // error for Caddy, which would only log it: the caller is not authenticated.
 func (p *Provider) Authenticate(w http.ResponseWriter, r *http.Request) (caddyauth.User, bool, error) {
 	ex := exchange.Ensure(w, r)
+	if ex.Audited || ex.Decided {
+		// Behind a gate: what was judged there, and is recorded, stays.
+		ex = new(exchange.Exchange)
+	}
 	v := p.handler.judge(r)
 	if v.caller == nil {
 		p.handler.dropTokens(r, Source{})
@@ -63,7 +72,8 @@ func (p *Provider) Authenticate(w http.ResponseWriter, r *http.Request) (caddyau
 		denial.Challenge(w.Header(), p.handler.Realm, code)
 		return caddyauth.User{}, false, nil
 	}
-	p.handler.identify(r, ex, v)
+	// Caddy takes no other request back: the caller goes into this one's context.
+	*r = *p.handler.identify(r, ex, v)
 	return caddyauth.User{ID: v.caller.ID, Metadata: metadata(v.caller)}, true, nil
 }
 

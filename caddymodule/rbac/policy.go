@@ -60,6 +60,9 @@ func (h *Handler) provisionPolicy(ctx caddy.Context) error {
 	return nil
 }
 
+// open reports whether everybody gets through.
+func open(m rbac.Match) bool { return m.Public() && m.Rule().When == "" }
+
 // prepareRules compiles the policy with a new rules file.
 func (h *Handler) prepareRules(path string, data []byte, roles *rbac.Roles) (rbac.Changes, func(), error) {
 	rules, err := policyfile.Rules(path, data)
@@ -97,8 +100,8 @@ func (h *Handler) compile(fileRules []rbac.RuleConfig, roles *rbac.Roles) (*rbac
 		return nil, err
 	}
 	// What is no path moat_jwt tells.
-	if path, _, _ := strings.Cut(h.LoginURL, "?"); strings.HasPrefix(path, "/") && !policy.Lookup(http.MethodGet, path).Public() {
-		return nil, fmt.Errorf("rbac: login_url %q: its route must be public, for example `GET %s public`", h.LoginURL, path)
+	if path, _, _ := strings.Cut(h.LoginURL, "?"); strings.HasPrefix(path, "/") && !open(policy.Lookup(http.MethodGet, path)) {
+		return nil, fmt.Errorf("rbac: login_url %q: its route must be public and without a condition, for example `GET %s public`", h.LoginURL, path)
 	}
 	if !h.AnonymousOnly {
 		return policy, nil

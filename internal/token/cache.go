@@ -63,8 +63,10 @@ type entry struct {
 	issued   time.Time         // iat, or zero
 	verifier string            // name of the issuer
 
-	// Of a refused one.
-	reason string
+	// Of a refused one: the keys that were tried, and what is told.
+	reason   string
+	tried    [][sha256.Size]byte
+	ofIssuer bool
 }
 
 // keys are made in buffers of this size: the largest token behind the hash of

@@ -148,6 +148,32 @@ func refusedAs(t *testing.T, v judge, raw, reason string) {
 	}
 }
 
+func TestClocksThatAreSetBackAreNotTrusted(t *testing.T) {
+	for name, row := range map[string]struct {
+		claims map[string]any
+		back   time.Duration
+		reason string
+	}{
+		"a minute":          {map[string]any{"iat": nil}, time.Minute, ""},
+		"before nbf":        {map[string]any{"iat": nil, "nbf": now.Unix() + 25}, 20 * time.Second, token.ReasonNotYetValid},
+		"before iat":        {map[string]any{"iat": now.Unix() + 25}, 20 * time.Second, token.ReasonIatFuture},
+		"within the leeway": {map[string]any{"iat": nil, "nbf": now.Unix() - 25}, 20 * time.Second, "kept"},
+	} {
+		c := newCaching(t, 0, nil)
+		raw := with(t, row.claims)
+		accepted(t, c, raw)
+		c.clock = now.Add(-row.back)
+		if row.reason == "" || row.reason == "kept" {
+			accepted(t, c, raw)
+		} else {
+			refused(t, c, raw, row.reason)
+		}
+		if again := c.keys.asked() == 2; again == (row.reason == "kept") {
+			t.Errorf("%s: verified %d times", name, c.keys.asked())
+		}
+	}
+}
+
 func TestARevokedTokenIsRefusedWithoutACacheToo(t *testing.T) {
 	v := verifier(t, func(c *token.Config) {
 		c.Revoked = func(p *identity.Principal, issued time.Time) bool {
@@ -219,12 +245,16 @@ func TestForgedTokensAreRememberedApartAndShortly(t *testing.T) {
 	accepted(t, c, raw)
 	before := c.keys.asked()
 	for i := range 3000 {
-		refused(t, c, fmt.Sprintf("%sA%04d", forged[:len(forged)-5], i)[:len(forged)-4]+"AAAA", token.ReasonBadSignature)
+		at := len(forged) - 40 // Inside the signature.
+		refused(t, c, fmt.Sprintf("%s%04d%s", forged[:at], i, forged[at+4:]), token.ReasonBadSignature)
 	}
 	asked := c.keys.asked()
 	accepted(t, c, raw)
 	if c.keys.asked() != asked || asked == before {
 		t.Error("the good token was verified again")
+	}
+	if n := c.keys.asked(); n < 3000 {
+		t.Errorf("%d of 3000 forged tokens were judged", n)
 	}
 	// Nothing but a bad signature is remembered: everything else is cheap, or
 	// may be true a moment later.
@@ -237,6 +267,26 @@ func TestForgedTokensAreRememberedApartAndShortly(t *testing.T) {
 	}
 	if c.cache.Len() != 1 {
 		t.Errorf("%d entries", c.cache.Len())
+	}
+}
+
+func TestABadSignatureIsBadUnderTheKeysThatWereTriedOnly(t *testing.T) {
+	c := newCaching(t, 0, nil)
+	forged := sealed(t, goodHeader, toJSON(t, goodClaims(nil)), ring().stranger)
+	refused(t, c, forged, token.ReasonBadSignature)
+	// The issuer puts another key under the same ID.
+	c.keys.KeySource = static(t, nil, token.Key{ID: "ec", Public: &ring().stranger.PublicKey})
+	accepted(t, c, forged)
+	// Whose it claims to be is told, so that nobody logs a neighbour out.
+	for iss, ours := range map[string]bool{issuer: true, "https://other.test": false} {
+		raw := sealed(t, goodHeader, toJSON(t, goodClaims(map[string]any{"iss": iss})), ring().ec)
+		for range 2 {
+			_, err := c.Verify(t.Context(), raw)
+			var e *token.Error
+			if !errors.As(err, &e) || e.Reason != token.ReasonBadSignature || e.OfIssuer != ours {
+				t.Errorf("%s: %+v", iss, e)
+			}
+		}
 	}
 }
 

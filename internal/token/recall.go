@@ -13,8 +13,9 @@ import (
 // verdict is what a verifier found out about a token it accepts.
 type verdict struct {
 	who            *identity.Principal
-	print          [sha256.Size]byte // of the key that vouched
-	begins, issued time.Time         // zero where the token does not say
+	print          [sha256.Size]byte   // of the key that vouched
+	tried          [][sha256.Size]byte // of the keys that did not, where none did
+	begins, issued time.Time           // zero where the token does not say
 }
 
 // Remember makes the set remember verdicts in c. It must be called before the
@@ -37,12 +38,25 @@ func (s *Set) remembered(key *[sha256.Size]byte) (p *identity.Principal, err err
 		}
 	}
 	if e := s.cache.bad.get(key); e != nil {
-		// The clock that made the entry is that of the issuers, which tests set.
-		if now := s.all[0].now(); now.Before(e.until) && !now.Before(e.made) {
-			return nil, refuse(e.verifier, e.reason), true
+		if v := s.named(e.verifier); v != nil && v.stillBad(e) {
+			refusal := refuse(e.verifier, e.reason)
+			refusal.OfIssuer = e.ofIssuer
+			return nil, refusal, true
 		}
 	}
 	return nil, nil, false
+}
+
+// stillBad reports whether a signature is bad under the keys of now: those that
+// were tried must still be the ones in use.
+func (v *Verifier) stillBad(e *entry) bool {
+	for _, print := range e.tried {
+		if !v.holds(print) {
+			return false
+		}
+	}
+	now := v.now()
+	return now.Before(e.until) && !now.Before(e.made)
 }
 
 func (s *Set) named(name string) *Verifier {
@@ -78,6 +92,16 @@ func (v *Verifier) holds(print [sha256.Size]byte) bool {
 	return ok && holder.Holds(print)
 }
 
+// holdsAll reports whether keys were tried and all of them can be asked for again.
+func (v *Verifier) holdsAll(tried [][sha256.Size]byte) bool {
+	for _, print := range tried {
+		if !v.holds(print) {
+			return false
+		}
+	}
+	return len(tried) > 0
+}
+
 func (v *Verifier) rolesID() [sha256.Size]byte {
 	if v.roles256 == nil {
 		return [sha256.Size]byte{}
@@ -90,13 +114,16 @@ func (s *Set) judged(ctx context.Context, v *Verifier, c *compact, key *[sha256.
 	// Before: roles that change meanwhile must not pass for the ones that
 	// counted.
 	rolesID := v.rolesID()
-	found, err := v.judge(ctx, c)
+	found, refusal := v.judge(ctx, c)
 	now := v.now()
-	if err != nil {
-		if reason := err.(*Error).Reason; reason == ReasonBadSignature { //nolint:errorlint // It is always an *Error.
-			s.cache.bad.put(key, &entry{made: now, until: now.Add(refusedFor), reason: reason, verifier: v.name})
+	if refusal != nil {
+		if v.holdsAll(found.tried) {
+			s.cache.bad.put(key, &entry{
+				made: now, until: now.Add(refusedFor), reason: refusal.Reason, verifier: v.name,
+				tried: found.tried, ofIssuer: refusal.OfIssuer,
+			})
 		}
-		return nil, err
+		return nil, refusal
 	}
 	if v.holds(found.print) {
 		s.cache.good.put(key, &entry{

@@ -74,8 +74,11 @@ func (s *Set) Verify(ctx context.Context, raw string) (*identity.Principal, erro
 		if err != nil {
 			return nil, err
 		}
-		found, err := v.judge(ctx, c)
-		return found.who, err
+		found, refusal := v.judge(ctx, c)
+		if refusal != nil {
+			return nil, refusal
+		}
+		return found.who, nil
 	}
 	key := keyOf(&s.id, raw)
 	if p, err, ok := s.remembered(&key); ok {

@@ -126,6 +126,9 @@ type Error struct {
 	// Issuer is the configured name of the issuer whose rules refused. It is
 	// empty when the token could not be assigned to one.
 	Issuer string
+	// OfIssuer says, of a bad signature, that the token claims an iss of this
+	// issuer, and not of another whose key it may be under.
+	OfIssuer bool
 }
 
 // Error returns one fixed text per class. It never contains any part of the
@@ -135,7 +138,7 @@ func (e *Error) Error() string { return "token: " + e.Code.String() }
 // ErrKeysUnavailable is what a KeySource returns while it has no keys to offer.
 var ErrKeysUnavailable = errors.New("token: keys unavailable")
 
-func refuse(issuer, reason string) error {
+func refuse(issuer, reason string) *Error {
 	code := Invalid
 	switch reason {
 	case ReasonExpired:

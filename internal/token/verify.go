@@ -55,21 +55,27 @@ func (v *Verifier) Verify(ctx context.Context, raw string) (*identity.Principal,
 	if reason != "" {
 		return nil, refuse(v.name, reason)
 	}
-	found, err := v.judge(ctx, c)
-	return found.who, err
+	found, refusal := v.judge(ctx, c)
+	if refusal != nil {
+		return nil, refusal
+	}
+	return found.who, nil
 }
 
 // judge is Verify from the strict front on.
-func (v *Verifier) judge(ctx context.Context, c *compact) (found verdict, err error) {
+func (v *Verifier) judge(ctx context.Context, c *compact) (found verdict, refusal *Error) {
 	if c.size > v.maxToken || c.headerSize > v.maxHeader {
 		return found, refuse(v.name, ReasonTooLarge)
 	}
 	alg, kid, reason := v.readHeader(c.header)
 	if reason == "" {
-		found.print, reason = v.checkSignature(ctx, c, alg, kid)
+		found.print, found.tried, reason = v.checkSignature(ctx, c, alg, kid)
 	}
 	if reason != "" {
-		return found, refuse(v.name, reason)
+		refusal = refuse(v.name, reason)
+		iss, _ := c.issuer()
+		refusal.OfIssuer = reason == ReasonBadSignature && v.issuers[iss]
+		return found, refusal
 	}
 	now := v.now()
 	when, reason := v.checkClaims(c.claims, now)
@@ -144,13 +150,13 @@ func foldType(typ string) string {
 	return strings.TrimPrefix(strings.ToLower(typ), "application/")
 }
 
-// checkSignature returns the print of the key that vouches for c, or the reason
-// why none does.
-func (v *Verifier) checkSignature(ctx context.Context, c *compact, alg algorithm, kid string) (print [sha256.Size]byte, reason string) {
+// checkSignature returns the print of the key that vouches for c, or those of the
+// keys that were tried and the reason why none does.
+func (v *Verifier) checkSignature(ctx context.Context, c *compact, alg algorithm, kid string) (print [sha256.Size]byte, tried [][sha256.Size]byte, reason string) {
 	keys, err := v.keys.Lookup(ctx, kid, alg.name)
 	if err != nil {
 		// Whatever went wrong, it says nothing about the token.
-		return print, ReasonKeysUnavailable
+		return print, nil, ReasonKeysUnavailable
 	}
 	var candidates []Key
 	for _, key := range keys {
@@ -160,16 +166,17 @@ func (v *Verifier) checkSignature(ctx context.Context, c *compact, alg algorithm
 	}
 	switch {
 	case len(keys) == 0:
-		return print, ReasonUnknownKey
+		return print, nil, ReasonUnknownKey
 	case len(candidates) == 0:
-		return print, ReasonAlgMismatch
+		return print, nil, ReasonAlgMismatch
 	case len(candidates) > maxTries:
-		return print, ReasonKidMissing
+		return print, nil, ReasonKidMissing
 	}
 	for _, key := range candidates {
 		if alg.method.Verify(c.signed, c.signature, key.Public) == nil {
-			return key.print, ""
+			return key.print, nil, ""
 		}
+		tried = append(tried, key.print)
 	}
-	return print, ReasonBadSignature
+	return print, tried, ReasonBadSignature
 }

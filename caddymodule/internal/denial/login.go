@@ -23,10 +23,8 @@ func loginFor(r *http.Request, ex *exchange.Exchange, refusal *Refusal) string {
 	if strings.TrimSuffix(path, "/") == strings.TrimSuffix(ex.Target.Path, "/") {
 		return "" // Round and round, if its rule is not public after all.
 	}
-	// The target is canonical: it begins with one slash, so that it can lead
-	// nowhere but to this site.
 	next := ex.Target.URI()
-	if len(next) > maxNext {
+	if len(next) > maxNext || elsewhere(next) {
 		return ex.LoginURL
 	}
 	separator := "?"
@@ -34,6 +32,12 @@ func loginFor(r *http.Request, ex *exchange.Exchange, refusal *Refusal) string {
 		separator = "&"
 	}
 	return ex.LoginURL + separator + "next=" + url.QueryEscape(next)
+}
+
+// elsewhere reports whether a browser would take a path for another host. A
+// canonical one begins with one slash, unless the guard lets empty segments pass.
+func elsewhere(path string) bool {
+	return len(path) > 1 && (path[1] == '/' || path[1] == '\\')
 }
 
 // redirect answers a refusal with the way to the login page.
