@@ -192,6 +192,17 @@ func TestKeysAtTheirBounds(t *testing.T) {
 	static(t, nil, token.Key{Public: weakRSA(2048, 1<<31-1)})
 	static(t, nil, token.Key{Public: make([]byte, 32)})
 	static(t, []string{"HS384"}, token.Key{Public: make([]byte, 48)})
+	nameless := token.Key{Public: &ring().ec.PublicKey}
+	static(t, nil, nameless, nameless, nameless, nameless)
+	point, err := ring().ec.PublicKey.Bytes()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, y := range [][]byte{point[34:], append([]byte{0}, point[33:]...), {}} {
+		if keys, err := token.ParseJWKS(jwks(t, edJWK(nil), ecJWK(t, "P-256", &ring().ec.PublicKey, map[string]any{"y": raw64(y)}))); err == nil {
+			t.Errorf("y of %d bytes: %v", len(y), keys)
+		}
+	}
 	negative := weakRSA(2048, 65537)
 	negative.N = new(big.Int).Neg(negative.N)
 	for name, public := range map[string]any{
@@ -281,6 +292,82 @@ func TestALongerTokenIsNotTheRememberedOne(t *testing.T) {
 	}
 	refused(t, s, raw+"A", token.ReasonTooLarge)
 	refused(t, s, raw+strings.Repeat("A", 16384), token.ReasonTooLarge)
+}
+
+// changing is a source whose keys are exchanged whole, as after a fetch.
+type changing struct{ *token.KeySet }
+
+// A remembered token counts only while the key that vouched for it is there
+// under the same ID and for the same algorithm.
+func TestARememberedTokenNeedsItsKeyAsItWas(t *testing.T) {
+	k := ring()
+	bound := func(id, alg string, public any) *token.KeySet {
+		set, err := token.NewKeySet([]token.Key{{ID: id, Algorithm: alg, Public: public}}, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return set
+	}
+	raw := sealed(t, `{"alg":"RS256","kid":"a"}`, toJSON(t, goodClaims(nil)), k.rsa)
+	for _, tc := range []struct {
+		name, reason string
+		then         *token.KeySet
+	}{
+		{"as it was", "", bound("a", "RS256", &k.rsa.PublicKey)},
+		{"another ID", token.ReasonUnknownKey, bound("b", "RS256", &k.rsa.PublicKey)},
+		{"another algorithm", token.ReasonAlgMismatch, bound("a", "PS256", &k.rsa.PublicKey)},
+		{"another key", token.ReasonAlgMismatch, bound("a", "ES256", &k.ec.PublicKey)},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			keys := &changing{bound("a", "RS256", &k.rsa.PublicKey)}
+			s := newSet(t, verifier(t, func(c *token.Config) { c.Keys = keys }))
+			s.Remember(token.NewCache(0))
+			accepted(t, s, raw)
+			keys.KeySet = tc.then
+			if tc.reason == "" {
+				accepted(t, s, raw)
+				return
+			}
+			refused(t, s, raw, tc.reason)
+		})
+	}
+}
+
+// A clock that is set back makes a remembered token early again.
+func TestARememberedTokenIsNotValidEarlier(t *testing.T) {
+	for claim, reason := range map[string]string{"nbf": token.ReasonNotYetValid, "iat": token.ReasonIatFuture} {
+		clock := now
+		s := newSet(t, verifier(t, func(c *token.Config) { c.Now = func() time.Time { return clock } }))
+		s.Remember(token.NewCache(0))
+		raw := payloadWith(t, claim, now.Unix()+30)
+		accepted(t, s, raw)
+		clock = now.Add(-time.Second)
+		refused(t, s, raw, reason)
+	}
+}
+
+// What is of the wrong kind is not as if it were missing.
+func TestNothingIsPassedOverBecauseItIsWrong(t *testing.T) {
+	party := func(c *token.Config) { c.AuthorizedParties = []string{"web"} }
+	for _, azp := range []string{"null", `""`, "1", `["web"]`} {
+		s := toJSON(t, goodClaims(map[string]any{"client_id": "web"}))
+		refused(t, verifier(t, party), sealed(t, goodHeader, s[:len(s)-1]+`,"azp":`+azp+"}", ring().ec), token.ReasonAzpMismatch)
+	}
+	accepted(t, verifier(t, party), payloadWith(t, "client_id", "web"))
+	nested := func(c *token.Config) {
+		c.Claims = token.ClaimPaths{
+			Tenant: [][]string{{"org", "id"}, {"tenant_id"}}, Roles: [][]string{{"realm", "roles"}, {"roles"}}, Session: [][]string{{"login", "id"}, {"sid"}},
+		}
+	}
+	accepted(t, verifier(t, nested), with(t, nil))
+	for _, claim := range []string{"org", "realm", "login"} {
+		refused(t, verifier(t, nested), payloadWith(t, claim, "x"), token.ReasonBadClaim)
+		refused(t, verifier(t, nested), payloadWith(t, claim, []string{"id"}), token.ReasonBadClaim)
+	}
+	nilKey := source{keys: []token.Key{{Algorithm: "RS256", Public: (*rsa.PublicKey)(nil)}}}
+	refused(t, verifier(t, func(c *token.Config) { c.Keys = nilKey }), sealed(t, `{"alg":"RS256"}`, toJSON(t, goodClaims(nil)), ring().rsa), token.ReasonAlgMismatch)
+	empty := verifier(t, func(c *token.Config) { c.Types = []string{"application/", "JWT"} })
+	refused(t, empty, sealed(t, `{"alg":"ES256","typ":1}`, toJSON(t, goodClaims(nil)), ring().ec), token.ReasonTypMismatch)
 }
 
 // oneOfEach returns a token for every reason, and who refuses it.
