@@ -391,6 +391,17 @@ func TestTheClientATokenWasIssuedTo(t *testing.T) {
 	}
 }
 
+func TestATypeIsFoldedInASCIIOnlyAndNamesSomething(t *testing.T) {
+	v := verifier(t, nil)
+	accepted(t, v, sealed(t, `{"alg":"ES256","typ":"Application/jwt","kid":"ec"}`, toJSON(t, goodClaims(nil)), ring().ec))
+	refused(t, v, sealed(t, `{"alg":"ES256","typ":"appl\u0130cation/JWT","kid":"ec"}`, toJSON(t, goodClaims(nil)), ring().ec), token.ReasonTypMismatch)
+	c := config(t)
+	c.Types = []string{"JWT", "application/"}
+	if _, err := token.NewVerifier(c); err == nil || !strings.Contains(err.Error(), "names no type") {
+		t.Errorf("%v", err)
+	}
+}
+
 func BenchmarkVerifyRemembered(b *testing.B) {
 	for _, alg := range benchAlgorithms {
 		v, raw := benchVerifier(b, alg)

@@ -76,6 +76,9 @@ func (c Config) checkTypes() error {
 		errs = append(errs, errors.New("typ: an empty list accepts no token"))
 	}
 	for _, typ := range c.Types {
+		if foldType(typ) == "" {
+			errs = append(errs, fmt.Errorf("typ %q: names no type", typ))
+		}
 		if slices.Contains(refusedTypes, foldType(typ)) {
 			errs = append(errs, fmt.Errorf("typ %q: is no credential of a caller", typ))
 		}

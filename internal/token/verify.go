@@ -147,7 +147,14 @@ func (v *Verifier) acceptsType(header map[string]any) bool {
 // foldType brings a typ into the form types are compared in: RFC 7515 section
 // 4.1.9 lets "application/" be left out, and media types have no case.
 func foldType(typ string) string {
-	return strings.TrimPrefix(strings.ToLower(typ), "application/")
+	folded := []byte(typ)
+	for i, c := range folded {
+		// ASCII only: a wider folding would read other letters as those of a type.
+		if 'A' <= c && c <= 'Z' {
+			folded[i] = c + 'a' - 'A'
+		}
+	}
+	return strings.TrimPrefix(string(folded), "application/")
 }
 
 // checkSignature returns the print of the key that vouches for c, or those of the
