@@ -114,7 +114,11 @@ func (r *receiver) fault(fault sinktest.Fault) {
 	case sinktest.Refuse:
 		r.answer = func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusInternalServerError) }
 	case sinktest.HalfOpen:
-		r.answer = func(_ http.ResponseWriter, req *http.Request) { <-req.Context().Done() }
+		// Returning would send an implicit 200, which a cancelled client sometimes still reads.
+		r.answer = func(_ http.ResponseWriter, req *http.Request) {
+			<-req.Context().Done()
+			panic(http.ErrAbortHandler)
+		}
 	case sinktest.Malformed:
 		r.answer = func(w http.ResponseWriter, _ *http.Request) {
 			conn, _, err := http.NewResponseController(w).Hijack()
