@@ -1,20 +1,15 @@
 package app
 
 import (
-	"net/http"
-	"slices"
-	"strings"
-
 	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp/reverseproxy"
 	"go.uber.org/zap"
+
+	"github.com/moat-gateway/moat/caddymodule/internal/proxy"
 )
 
-const (
-	gateModule = "http.handlers.moat_guard"
-	sealModule = "http.reverse_proxy.transport.moat"
-)
+const gateModule = "http.handlers.moat_guard"
 
 // inspect warns about what stands beside a gate and weakens it: a proxy without
 // the seal, a TLS policy below 1.3, a site without TLS. It runs when the app
@@ -69,28 +64,12 @@ func (s *sights) walk(routes caddyhttp.RouteList) {
 	}
 }
 
-// asks reports whether a proxy looks exactly like what forward_auth makes: a GET
-// for one fixed path whose good answer is handled and not passed on. That is a
-// question to another server, not the request to the application.
-func asks(h *reverseproxy.Handler) bool {
-	if h.Rewrite == nil || h.Rewrite.Method != http.MethodGet || len(h.HandleResponse) != 1 {
-		return false
-	}
-	path, _, _ := strings.Cut(h.Rewrite.URI, "?")
-	match := h.HandleResponse[0].Match
-	return path != "" && !strings.Contains(path, "{") && match != nil && slices.Equal(match.StatusCode, []int{2})
-}
-
 func (s *sights) look(handler any) {
 	switch h := handler.(type) {
 	case *caddyhttp.Subroute:
 		s.walk(h.Routes)
 	case *reverseproxy.Handler:
-		if asks(h) {
-			return
-		}
-		transport, ok := h.Transport.(caddy.Module)
-		if !ok || string(transport.CaddyModule().ID) != sealModule {
+		if !proxy.Asks(h) && !proxy.Sealed(h) {
 			s.unsealed++
 		}
 	case caddy.Module:

@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"fmt"
 	"net/http"
-	"slices"
 	"strings"
 	"sync"
 
@@ -16,12 +15,12 @@ import (
 
 	"github.com/moat-gateway/moat/caddymodule/internal/exchange"
 	"github.com/moat-gateway/moat/caddymodule/internal/explanation"
+	"github.com/moat-gateway/moat/caddymodule/internal/proxy"
 )
 
 const (
 	stepName      = "moat_explained"
 	handlerPrefix = "http.handlers."
-	sealModule    = "http.reverse_proxy.transport.moat"
 )
 
 // registerStep makes the step known to Caddy. It is no module that a
@@ -83,11 +82,11 @@ func (s *step) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyhttp.
 	case explanation.Explainer:
 		return h.Explain(w, r, next, walk.Trace)
 	case *reverseproxy.Handler:
-		if asks(h) {
+		if proxy.Asks(h) {
 			walk.Note(s.name, "forward_auth, which is not asked here; it may refuse")
 			return next.ServeHTTP(w, r)
 		}
-		walk.end(r, "reverse_proxy to "+upstreamsOf(h), transportOf(h) == sealModule)
+		walk.end(r, "reverse_proxy to "+upstreamsOf(h), proxy.Sealed(h))
 		return nil
 	case *fileserver.FileServer:
 		if h.PassThru {
@@ -107,25 +106,6 @@ func (s *step) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyhttp.
 		walk.Note(s.name, "not run here; it may answer or change the request")
 	}
 	return next.ServeHTTP(w, r)
-}
-
-// asks reports whether a proxy looks like what forward_auth makes: a question
-// to another server, for one fixed path, whose good answer lets the request go on.
-func asks(h *reverseproxy.Handler) bool {
-	if h.Rewrite == nil || h.Rewrite.Method != http.MethodGet || len(h.HandleResponse) != 1 {
-		return false
-	}
-	path, _, _ := strings.Cut(h.Rewrite.URI, "?")
-	match := h.HandleResponse[0].Match
-	return path != "" && !strings.Contains(path, "{") && match != nil && slices.Equal(match.StatusCode, []int{2})
-}
-
-func transportOf(h *reverseproxy.Handler) string {
-	module, ok := h.Transport.(caddy.Module)
-	if !ok {
-		return ""
-	}
-	return string(module.CaddyModule().ID)
 }
 
 func upstreamsOf(h *reverseproxy.Handler) string {
