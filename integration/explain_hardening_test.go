@@ -31,6 +31,7 @@ func TestExplainDoesNotAnswerAnotherQuestion(t *testing.T) {
 		want string
 	}{
 		"a stranger":                  {[]string{"GET", "http://plain.test:8090/x"}, 0, "guest"},
+		"an unset configuration":      {[]string{"GET", "http://plain.test:8090/x", "--config", ""}, 2, "--config: is empty"},
 		"an unset token":              {[]string{"GET", "http://plain.test:8090/x", "--token", ""}, 2, "--token: is empty"},
 		"an unset file":               {[]string{"GET", "http://plain.test:8090/x", "--token-file", ""}, 2, "--token-file: is empty"},
 		"an unset role":               {[]string{"GET", "http://plain.test:8090/x", "--role", ""}, 2, "--role: is empty"},
@@ -53,9 +54,9 @@ func TestExplainDoesNotAnswerAnotherQuestion(t *testing.T) {
 	}
 	// A key in another letter case is no way past the reduction.
 	odd := `{"apps": {"http": {"servers": {"s": {"listen": [":8093"], "routes": [{"Handle": [{"handler": "reverse_proxy", "upstreams": [{"dial": "127.0.0.1:1"}]}]}]}}}}}`
-	h.write(t, odd)
-	got := explainIn(t, h, "", "--config", h.File, "--adapter", "", "GET", "http://x:8093/")
-	if got.exit != 2 {
+	put(t, h.File+".json", odd)
+	got := explainIn(t, h, "", "--config", h.File+".json", "GET", "http://x:8093/")
+	if got.exit != 2 || !strings.Contains(got.stderr, `the key "Handle" is read as "handle"`) {
 		t.Errorf("exit %d\n%s%s", got.exit, got.stdout, got.stderr)
 	}
 }

@@ -249,3 +249,24 @@ func TestTokenExplainsItself(t *testing.T) {
 		}
 	}
 }
+
+// TestAnUnsetVariableIsNoAnswer gives each flag that says what a token is judged
+// by an empty value: nothing would be verified, and that must not exit 0.
+func TestAnUnsetVariableIsNoAnswer(t *testing.T) {
+	t.Parallel()
+	h, _ := tokenHome(t)
+	raw := signedIn(t, h, "--issuer", "dev", "--sub", "u-1", "--tenant", "t-1", "--role", "user")
+	for _, flag := range []string{"config", "issuer", "key", "jwks", "secret-file", "secret-env", "iss", "aud", "alg", "at", "file"} {
+		got := tokenIn(t, h, raw, "inspect", "-", "--"+flag, "")
+		if got.exit != 2 || !strings.Contains(got.stderr, "--"+flag+": is empty") {
+			t.Errorf("--%s: exit %d\n%s%s", flag, got.exit, got.stdout, got.stderr)
+		}
+	}
+	if got := tokenIn(t, h, "", "inspect", ""); got.exit == 0 {
+		t.Errorf("an empty token: exit 0\n%s", got.stdout)
+	}
+	out, exit := h.moat(t, "lint", "--config", "")
+	if exit != 2 || !strings.Contains(out, "--config: is empty") {
+		t.Errorf("lint: exit %d\n%s", exit, out)
+	}
+}

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 	"golang.org/x/net/http/httpguts"
 
 	"github.com/moat-gateway/moat/caddymodule/internal/explanation"
@@ -38,13 +39,12 @@ type question struct {
 	issuer, claims   string
 	address, at      string
 	headers          []string
-	// changed reports whether a flag was given, be it empty.
-	changed func(name string) bool
+	given            *pflag.FlagSet
 }
 
 func (q *question) flags(cmd *cobra.Command) {
 	f := cmd.Flags()
-	q.changed = f.Changed
+	q.given = f
 	f.StringVarP(&q.config, "config", "c", "", "Configuration file (default: Caddyfile in this directory)")
 	f.StringVarP(&q.adapter, "adapter", "a", "", "Name of the config adapter (default: by the file's name)")
 	f.BoolVar(&q.json, "json", false, "Answer in JSON")
@@ -65,11 +65,8 @@ func (q *question) flags(cmd *cobra.Command) {
 func (q *question) check(args []string) error {
 	told := q.user != "" || q.tenant != "" || len(q.roles) > 0 || q.issuer != "" || q.claims != ""
 	token := q.token != "" || q.tokenFile != ""
-	for _, name := range []string{"token", "token-file", "user", "tenant", "role", "issuer", "claims", "address", "at", "cases"} {
-		if value := cmdValue(q, name); q.changed(name) && strings.TrimSpace(value) == "" {
-			// An unset variable must not make a stranger of the caller.
-			return fmt.Errorf("--%s: is empty", name)
-		}
+	if err := emptyFlag(q.given); err != nil {
+		return err
 	}
 	switch {
 	case q.cases != "" && (len(args) > 0 || told || token || len(q.headers) > 0 || q.at != "" || q.address != defaultAddress):
@@ -82,14 +79,6 @@ func (q *question) check(args []string) error {
 		return errors.New("--token says who the caller is; --user, --tenant, --role, --issuer and --claims cannot stand beside it")
 	}
 	return nil
-}
-
-// cmdValue is the text of a flag.
-func cmdValue(q *question, name string) string {
-	return map[string]string{
-		"token": q.token, "token-file": q.tokenFile, "user": q.user, "tenant": q.tenant, "role": strings.Join(q.roles, ""),
-		"issuer": q.issuer, "claims": q.claims, "address": q.address, "at": q.at, "cases": q.cases,
-	}[name]
 }
 
 // request is one request and its caller, ready to be sent.

@@ -56,6 +56,9 @@ was, and 2 when the configuration could not be read.`,
 }
 
 func lintConfig(flags caddycmd.Flags) (int, error) {
+	if err := emptyFlag(flags.FlagSet); err != nil {
+		return exitUnreadable, err
+	}
 	file, err := lintFile(flags.String("config"), flags.Args())
 	if err != nil {
 		return exitUnreadable, err

@@ -43,7 +43,10 @@ issuer. Do not give a gateway that others use a key made here.`,
 // code is then 2.
 func tokenRun(cmd *cobra.Command, run func(cmd *cobra.Command, args []string) (int, error)) {
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
-		code, err := run(cmd, args)
+		code, err := 0, emptyFlag(cmd.Flags())
+		if err == nil {
+			code, err = run(cmd, args)
+		}
 		if err != nil {
 			complainToken(cmd, err)
 			code = exitNothing
