@@ -86,13 +86,14 @@ func TestTheLoginPageMustBePublic(t *testing.T) {
 	}{
 		"needs somebody": {"login_url /login", siteRules + "\nGET /login authenticated", "must be public"},
 		"no rule":        {"login_url /login", siteRules, "must be public"},
+		"by a variable":  {"login_url {env.MOAT_LOGIN}", siteRules, "must be public"},
 		"on a condition": {"login_url /login", siteRules + "\nGET /login public {\nwhen identity.known\n}", "without a condition"},
 		"for POST only":  {"login_url /login", siteRules + "\nPOST /login public", "must be public"},
 		"another site":   {"login_url https://id.test/login", siteRules, "on this site"},
 		"good":           {"login_url /login?x=1", siteRules + "\n* /login public", ""},
 	} {
 		c := siteConfig{Port: 1, Upstream: "127.0.0.1:1", JWT: row.jwt, Rules: row.rules}
-		h := newHome(t, c.render(i), map[string]string{"MOAT_JOURNAL": t.TempDir() + "/j"})
+		h := newHome(t, c.render(i), map[string]string{"MOAT_JOURNAL": t.TempDir() + "/j", "MOAT_LOGIN": "/login"})
 		out, exit := h.validate(t)
 		if (exit == 0) != (row.want == "") || !strings.Contains(out, row.want) {
 			t.Errorf("%s: exit %d\n%s", name, exit, lastLines(out, 3))

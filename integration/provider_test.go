@@ -59,3 +59,43 @@ func TestCaddysOwnAuthenticationCanAskTheVerifier(t *testing.T) {
 		}
 	}
 }
+
+// TestBehindAGateTheProviderChangesNothing has the gate judge a Bearer and the
+// provider a cookie of somebody else: the event and the identity headers are
+// those of the caller that the gate let in.
+func TestBehindAGateTheProviderChangesNothing(t *testing.T) {
+	t.Parallel()
+	i, port, spy := newIssuer(t), freePort(t), startSpy(t)
+	addr := fmt.Sprintf("127.0.0.1:%d", port)
+	h := newHome(t, "", nil)
+	config := fmt.Sprintf(`{
+	"admin": {"disabled": true},
+	"apps": {
+		"moat": {
+			"issuer": [{"name": "main", "iss": [%q], "audience": [%q], "key": [%q]}],
+			"audit": {"journal": {"dir": %q, "fsync": "10ms"}}
+		},
+		"http": {"servers": {"s": {"listen": [%q], "routes": [{"handle": [
+			{"handler": "moat_audit"}, {"handler": "moat_guard", "identity": ["X-User-Id"]},
+			{"handler": "moat_rbac", "stage": "match", "rules": [{"methods": ["*"], "pattern": "/**", "require": ["authenticated"]}]},
+			{"handler": "moat_jwt", "issuers": ["main"], "forward": [{"header": "X-User-Id", "value": "id"}]},
+			{"handler": "moat_rbac", "stage": "decide"},
+			{"handler": "authentication", "providers": {"moat_jwt": {"issuers": ["main"], "from": [{"in": "cookie", "name": "t"}]}}},
+			{"handler": "reverse_proxy", "upstreams": [{"dial": %q}], "transport": {"protocol": "moat"}}
+		]}]}}}
+	}
+}`, issuerURL, audience, i.KeyFile, h.journal(), addr, spy.Addr)
+	put(t, h.File+".json", config)
+	startIn(t, h, []string{addr}, "--config", h.File+".json")
+	a := newClient(t, "http://"+addr).send(t, "GET", "/x", "", bearer(i.as(t, "gate")), "Cookie: t="+i.as(t, "provider"))
+	if a.Status != 200 {
+		t.Fatalf("status %d: %s", a.Status, a.Body)
+	}
+	if e := awaitEvent(t, h.journal(), a.Header.Get("X-Request-Id")); e.UserID != "gate" || e.Details["auth"] != "bearer" {
+		t.Errorf("event %s", e.Line)
+	}
+	got := spy.requests()
+	if len(got) != 1 || len(got[0].get("X-User-Id")) != 1 || got[0].get("X-User-Id")[0] != "gate" {
+		t.Errorf("upstream got %q", got)
+	}
+}
