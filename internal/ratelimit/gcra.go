@@ -39,36 +39,68 @@ func Decide(now, tat int64, rate Rate, cost int64) (int64, Result) {
 	return now + ahead, Result{Allowed: true, Remaining: fits - cost, ResetAfter: micros(ahead)}
 }
 
-// Settle decides the requests of one call together: all are charged or none.
-// tats holds the arrival time of each request's bucket and, when Settle
-// reports true, the new ones afterwards. The results overwrite dst.
-func Settle(now int64, reqs []Request, tats []int64, dst []Result) ([]Result, bool) {
+// slotWait is how long callers are told to wait for a place: when one becomes
+// free is not known.
+const slotWait = time.Second
+
+// occupy is the decision for a concurrency limit of which used places are taken.
+func occupy(used, slots, cost int64) (int64, Result) {
+	free := max(0, slots-used)
+	if free < 1 {
+		return used, Result{RetryAfter: slotWait}
+	}
+	return used + cost, Result{Allowed: true, Remaining: free - cost}
+}
+
+// decide is Decide or occupy. The state is an arrival time, or places in use.
+func (r *Request) decide(now, state, cost int64) (int64, Result) {
+	if r.Slots > 0 {
+		return occupy(state, r.Slots, cost)
+	}
+	return Decide(now, state, r.Rate, cost)
+}
+
+// Settle decides the requests of one call together: all are charged or none,
+// and a shadow in addition only if it fits. states holds the arrival time of
+// each request's bucket, or its places in use, and when Settle reports true the
+// new ones afterwards. The results overwrite dst.
+func Settle(now int64, reqs []Request, states []int64, dst []Result) ([]Result, bool) {
 	dst = dst[:0]
 	charge := true
 	for i := range reqs {
-		_, r := Decide(now, tats[i], reqs[i].Rate, reqs[i].Cost)
-		charge = charge && (r.Allowed || reqs[i].Cost == 0)
+		_, r := reqs[i].decide(now, states[i], reqs[i].Cost)
+		charge = charge && (r.Allowed || !reqs[i].stops())
 		dst = append(dst, r)
 	}
 	for i := range reqs {
-		if reqs[i].Cost == 0 {
+		if reqs[i].Cost == 0 || !dst[i].Allowed {
 			continue
 		}
 		if charge {
-			tats[i], _ = Decide(now, tats[i], reqs[i].Rate, reqs[i].Cost)
-		} else if dst[i].Allowed {
-			dst[i] = Uncharged(now, tats[i], reqs[i].Rate)
+			states[i], _ = reqs[i].decide(now, states[i], reqs[i].Cost)
+		} else {
+			dst[i] = reqs[i].uncharged(now, states[i])
 		}
 	}
 	return dst, charge
 }
 
-// Uncharged is the result of a request that had room and was not charged,
+// uncharged is the result of a request that had room and was not charged,
 // because another one of its call was refused.
-func Uncharged(now, tat int64, rate Rate) Result {
-	_, r := Decide(now, tat, rate, 0)
-	r.Allowed, r.RetryAfter = true, 0
-	return r
+func (r *Request) uncharged(now, state int64) Result {
+	_, result := r.decide(now, state, 0)
+	result.Allowed, result.RetryAfter = true, 0
+	return result
+}
+
+// Debited is the arrival time of a bucket after cost units were taken from it
+// that may not have fitted: an empty bucket at worst.
+func Debited(now, tat int64, rate Rate, cost int64) int64 {
+	if !rate.valid() || cost < 0 {
+		return tat
+	}
+	ahead := min(max(tat-now, 0), rate.SpanMicros())
+	return now + min(ahead+min(cost, rate.Capacity())*rate.UnitMicros(), rate.SpanMicros())
 }
 
 // Refund is the arrival time of a bucket after r.Cost units were given back:
@@ -84,6 +116,9 @@ func Refund(now, tat int64, r Request) int64 {
 
 // Refundable reports whether giving the request back can change its bucket.
 func (r *Request) Refundable() bool {
+	if r.Slots > 0 {
+		return r.Cost > 0
+	}
 	return r.Cost > 0 && r.Rate.valid() && r.Age.Microseconds() < r.Rate.SpanMicros()
 }
 

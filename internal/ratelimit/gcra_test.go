@@ -175,21 +175,37 @@ func TestKeyHashIsStable(t *testing.T) {
 	}
 }
 
+// allAllowed reports whether a call without looks and shadows was charged.
+func allAllowed(results []ratelimit.Result) bool {
+	reqs := make([]ratelimit.Request, len(results))
+	for i := range reqs {
+		reqs[i].Cost = 1
+	}
+	return ratelimit.Charged(reqs, results)
+}
+
 func TestNoResultsAllowNothing(t *testing.T) {
 	allowed, refused := ratelimit.Result{Allowed: true}, ratelimit.Result{}
+	counts, looks, shadow := ratelimit.Request{Cost: 1}, ratelimit.Request{}, ratelimit.Request{Cost: 1, Shadow: true}
 	for _, tt := range []struct {
+		reqs    []ratelimit.Request
 		results []ratelimit.Result
 		want    bool
 	}{
-		{nil, false},
-		{[]ratelimit.Result{}, false},
-		{[]ratelimit.Result{refused}, false},
-		{[]ratelimit.Result{allowed, refused}, false},
-		{[]ratelimit.Result{refused, allowed}, false},
-		{[]ratelimit.Result{allowed, allowed}, true},
+		{nil, nil, false},
+		{[]ratelimit.Request{counts}, nil, false},
+		{[]ratelimit.Request{counts}, []ratelimit.Result{}, false},
+		{[]ratelimit.Request{counts, counts}, []ratelimit.Result{allowed}, false},
+		{[]ratelimit.Request{counts}, []ratelimit.Result{refused}, false},
+		{[]ratelimit.Request{counts, counts}, []ratelimit.Result{allowed, refused}, false},
+		{[]ratelimit.Request{counts, counts}, []ratelimit.Result{refused, allowed}, false},
+		{[]ratelimit.Request{counts, counts}, []ratelimit.Result{allowed, allowed}, true},
+		{[]ratelimit.Request{counts, looks}, []ratelimit.Result{allowed, refused}, true},
+		{[]ratelimit.Request{shadow, counts}, []ratelimit.Result{refused, allowed}, true},
+		{[]ratelimit.Request{shadow, counts}, []ratelimit.Result{allowed, refused}, false},
 	} {
-		if got := ratelimit.AllAllowed(tt.results); got != tt.want {
-			t.Errorf("%v: %t", tt.results, got)
+		if got := ratelimit.Charged(tt.reqs, tt.results); got != tt.want {
+			t.Errorf("%v, %v: %t", tt.reqs, tt.results, got)
 		}
 	}
 }
@@ -249,7 +265,7 @@ func TestSettleChargesAllOrNone(t *testing.T) {
 				tats[i] = now + tt.ahead[i]*second
 			}
 			results, charged := ratelimit.Settle(now, reqs, tats, nil)
-			if charged != tt.charged || ratelimit.AllAllowed(results[:2]) != tt.charged {
+			if charged != tt.charged || allAllowed(results[:2]) != tt.charged {
 				t.Errorf("charged %t, results %+v", charged, results)
 			}
 			for i := range tats {

@@ -49,16 +49,11 @@ const MaxInstances = 100_000
 type GuardedConfig struct {
 	// The shared store. Required.
 	Remote Store
-	// The store of this instance. Required for the policy Local. When it is a
-	// Learner it is told what Remote answers, so that callers near their limit
-	// get no fresh burst from an outage. It must not be the local store of
-	// limits that never were in Remote.
+	// The store of this instance, for requests whose policy is Local. Required.
+	// When it is a Learner it is told what Remote answers, so that callers near
+	// their limit get no fresh burst from an outage. It must not be the local
+	// store of limits that never were in Remote.
 	Local Store
-	// What to do while Remote fails. Default: Local.
-	Policy OnError
-	// Number of instances that share Remote. With the policy Local each grants
-	// the rate divided by it, and at least one unit. Default: 1.
-	Instances int
 	// Breaker of Remote, to share between several Guarded. Default: one of its
 	// own, made from Now and OnChange.
 	Breaker *Breaker
@@ -69,15 +64,14 @@ type GuardedConfig struct {
 	OnChange func(degraded bool)
 }
 
-// Guarded is a Store that asks a remote store and follows a policy while that
-// one fails. Results given without the remote store are marked Degraded.
+// Guarded is a Store that asks a remote store and follows each request's
+// Fallback while that one fails. Results given without the remote store are
+// marked Degraded.
 type Guarded struct {
-	remote    Store
-	local     Store
-	learner   Learner
-	breaker   *Breaker
-	policy    OnError
-	instances int
+	remote  Store
+	local   Store
+	learner Learner
+	breaker *Breaker
 }
 
 var _ Store = (*Guarded)(nil)
@@ -88,14 +82,8 @@ func NewGuarded(cfg GuardedConfig) (*Guarded, error) {
 	if cfg.Remote == nil {
 		errs = append(errs, errors.New("ratelimit: remote store missing: is required"))
 	}
-	if cfg.Local == nil && cfg.Policy == Local {
-		errs = append(errs, errors.New("ratelimit: local store missing: the policy local requires one"))
-	}
-	if int(cfg.Policy) >= len(policies) {
-		errs = append(errs, fmt.Errorf("ratelimit: policy %d: unknown", cfg.Policy))
-	}
-	if cfg.Instances < 0 || cfg.Instances > MaxInstances {
-		errs = append(errs, fmt.Errorf("ratelimit: instances %d: must be between 1 and %d", cfg.Instances, MaxInstances))
+	if cfg.Local == nil {
+		errs = append(errs, errors.New("ratelimit: local store missing: is required"))
 	}
 	if cfg.Breaker != nil && (cfg.Now != nil || cfg.OnChange != nil) {
 		errs = append(errs, errors.New("ratelimit: now or on change beside a shared breaker: belong to the breaker"))
@@ -103,24 +91,19 @@ func NewGuarded(cfg GuardedConfig) (*Guarded, error) {
 	if err := errors.Join(errs...); err != nil {
 		return nil, err
 	}
-	g := &Guarded{
-		remote: cfg.Remote, local: cfg.Local, breaker: cfg.Breaker,
-		policy: cfg.Policy, instances: max(1, cfg.Instances),
-	}
+	g := &Guarded{remote: cfg.Remote, local: cfg.Local, breaker: cfg.Breaker}
 	if g.breaker == nil {
 		g.breaker = NewBreaker(BreakerConfig{Now: cfg.Now, OnChange: cfg.OnChange})
 	}
-	if g.policy == Local {
-		g.learner, _ = cfg.Local.(Learner)
-	}
+	g.learner, _ = cfg.Local.(Learner)
 	return g, nil
 }
 
 // Degraded reports whether the remote store is not being asked at the moment.
 func (g *Guarded) Degraded() bool { return g.breaker.Degraded() }
 
-// Take asks the remote store, or follows the policy. With the policy Closed
-// the error wraps ErrUnavailable.
+// Take asks the remote store, or follows the policies. When one of them is
+// Closed and no shadow's, the error wraps ErrUnavailable.
 func (g *Guarded) Take(ctx context.Context, reqs []Request, dst []Result) ([]Result, error) {
 	if err := Check(reqs); err != nil {
 		return nil, err
@@ -136,7 +119,7 @@ func (g *Guarded) Take(ctx context.Context, reqs []Request, dst []Result) ([]Res
 	if !asked || err != nil {
 		return g.takeDegraded(ctx, reqs, dst, err)
 	}
-	if g.learner != nil {
+	if g.learner != nil && anyLocal(reqs) {
 		g.learner.Learn(reqs, results)
 	}
 	return results, nil
@@ -163,30 +146,58 @@ func (g *Guarded) ask(ctx context.Context, call func() error) (asked bool, err e
 }
 
 func (g *Guarded) takeDegraded(ctx context.Context, reqs []Request, dst []Result, cause error) ([]Result, error) {
-	switch g.policy {
-	case Open:
-		return letPass(reqs, dst), nil
-	case Local:
-		results, err := g.local.Take(ctx, g.share(reqs), dst)
-		if err != nil {
-			return nil, unavailable(errors.Join(cause, err))
+	local := make([]Request, 0, len(reqs))
+	for i := range reqs {
+		switch reqs[i].Fallback.OnError {
+		case Local:
+			local = append(local, reqs[i].share())
+		case Open:
+		default:
+			if !reqs[i].Shadow {
+				return nil, unavailable(cause)
+			}
 		}
-		for i := range results {
-			results[i].Degraded = true
-		}
-		return results, nil
-	default:
-		return nil, unavailable(cause)
 	}
-}
-
-func letPass(reqs []Request, dst []Result) []Result {
+	counted, err := g.count(ctx, local)
+	if err != nil {
+		return nil, unavailable(errors.Join(cause, err))
+	}
 	dst = dst[:0]
 	for i := range reqs {
-		left := max(0, reqs[i].Rate.Capacity()-reqs[i].Cost)
-		dst = append(dst, Result{Allowed: true, Remaining: left, Degraded: true})
+		var r Result
+		switch reqs[i].Fallback.OnError {
+		case Local:
+			r, counted = counted[0], counted[1:]
+		case Open:
+			r = reqs[i].pass()
+		default:
+			r.Unavailable = true
+		}
+		r.Degraded = true
+		dst = append(dst, r)
 	}
-	return dst
+	return dst, nil
+}
+
+// count charges the local store.
+func (g *Guarded) count(ctx context.Context, reqs []Request) ([]Result, error) {
+	if len(reqs) == 0 {
+		return nil, nil
+	}
+	results, err := g.local.Take(ctx, reqs, nil)
+	if err == nil && len(results) != len(reqs) {
+		err = fmt.Errorf("ratelimit: %d local results for %d requests", len(results), len(reqs))
+	}
+	return results, err
+}
+
+// pass is the result of a request that nothing limits.
+func (r *Request) pass() Result {
+	left := r.Slots
+	if left == 0 {
+		left = r.Rate.Capacity()
+	}
+	return Result{Allowed: true, Remaining: max(0, left-r.Cost)}
 }
 
 func unavailable(cause error) error {
@@ -196,38 +207,66 @@ func unavailable(cause error) error {
 	return fmt.Errorf("%w: %w", ErrUnavailable, cause)
 }
 
-// share returns the requests at the rate this instance may grant alone.
-func (g *Guarded) share(reqs []Request) []Request {
-	if g.instances == 1 {
-		return reqs
+func anyLocal(reqs []Request) bool {
+	for i := range reqs {
+		if reqs[i].Fallback.OnError == Local {
+			return true
+		}
 	}
-	shared := make([]Request, len(reqs))
-	for i, r := range reqs {
-		r.Rate = r.Rate.Share(g.instances)
-		shared[i] = r
+	return false
+}
+
+// share is the request at what this instance may grant alone.
+func (r Request) share() Request {
+	n := r.Fallback.Instances
+	if n <= 1 {
+		return r
 	}
-	return shared
+	if r.Slots > 0 {
+		r.Slots = max(1, r.Slots/int64(n))
+		return r
+	}
+	r.Rate = r.Rate.Share(n)
+	return r
 }
 
 // Give returns units to the remote store and, with the policy Local, to the
 // local one. It is best effort: a unit that cannot be given back comes back with
 // time, so only invalid requests and a failing local store are an error.
 func (g *Guarded) Give(ctx context.Context, reqs []Request) error {
+	return g.after(ctx, reqs, g.remote.Give, g.local.Give)
+}
+
+// Debit takes units from the remote store and, with the policy Local, from the
+// local one. It is best effort like Give.
+func (g *Guarded) Debit(ctx context.Context, reqs []Request) error {
+	return g.after(ctx, reqs, g.remote.Debit, g.local.Debit)
+}
+
+func (g *Guarded) after(ctx context.Context, reqs []Request, remote, local func(context.Context, []Request) error) error {
 	if err := Check(reqs); err != nil {
 		return err
 	}
-	asked, err := g.ask(ctx, func() error { return g.remote.Give(ctx, reqs) })
-	if g.policy != Local {
+	asked, err := g.ask(ctx, func() error { return remote(ctx, reqs) })
+	away := !asked || err != nil
+	if !away && g.learner == nil {
 		return nil
 	}
-	switch {
-	case !asked || err != nil:
-		// Taken, in all likelihood, from this instance's share.
-		reqs = g.share(reqs)
-	case g.learner == nil:
+	counted := make([]Request, 0, len(reqs))
+	for _, r := range reqs {
+		if r.Fallback.OnError != Local {
+			continue
+		}
+		if away {
+			// Taken, in all likelihood, from this instance's share.
+			r = r.share()
+		}
+		counted = append(counted, r)
+	}
+	if len(counted) == 0 {
 		return nil
 	}
-	if err := g.local.Give(ctx, reqs); err != nil {
+	if err := local(ctx, counted); err != nil {
 		return unavailable(err)
 	}
 	return nil
@@ -239,10 +278,7 @@ func (g *Guarded) Reset(ctx context.Context, reqs []Request) error {
 	if err := Check(reqs); err != nil {
 		return err
 	}
-	var errLocal error
-	if g.policy == Local {
-		errLocal = g.local.Reset(ctx, reqs)
-	}
+	errLocal := g.local.Reset(ctx, reqs)
 	asked, err := g.ask(ctx, func() error { return g.remote.Reset(ctx, reqs) })
 	if !asked || err != nil || errLocal != nil {
 		return unavailable(errors.Join(err, errLocal))

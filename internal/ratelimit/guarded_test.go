@@ -56,6 +56,10 @@ func (f *fakeStore) Give(_ context.Context, reqs []ratelimit.Request) error {
 	return f.record("give", reqs)
 }
 
+func (f *fakeStore) Debit(_ context.Context, reqs []ratelimit.Request) error {
+	return f.record("debit", reqs)
+}
+
 func (f *fakeStore) Reset(_ context.Context, reqs []ratelimit.Request) error {
 	return f.record("reset", reqs)
 }
@@ -77,6 +81,13 @@ func (l *learningStore) Learn(_ []ratelimit.Request, results []ratelimit.Result)
 }
 
 var oneRequest = []ratelimit.Request{{Limit: "login", Subject: "x", Rate: perMinute, Cost: 1}}
+
+// withFallback is oneRequest with a policy.
+func withFallback(policy ratelimit.OnError, instances int) []ratelimit.Request {
+	r := oneRequest[0]
+	r.Fallback = ratelimit.Fallback{OnError: policy, Instances: instances}
+	return []ratelimit.Request{r}
+}
 
 func guard(t *testing.T, cfg ratelimit.GuardedConfig) *ratelimit.Guarded {
 	t.Helper()
@@ -122,14 +133,14 @@ func TestPolicyDecidesWhileTheStoreIsAway(t *testing.T) {
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			remote, local := &fakeStore{err: errDown}, &fakeStore{}
-			g := guard(t, ratelimit.GuardedConfig{Remote: remote, Local: local, Policy: tt.policy})
+			g := guard(t, ratelimit.GuardedConfig{Remote: remote, Local: local})
 			for i := range 10 { // across the opening of the breaker
-				results, err := g.Take(context.Background(), oneRequest, nil)
+				results, err := g.Take(context.Background(), withFallback(tt.policy, 0), nil)
 				if !errors.Is(err, tt.err) {
 					t.Fatalf("call %d: error %v, want %v", i, err, tt.err)
 				}
 				if tt.err != nil {
-					if ratelimit.AllAllowed(results) {
+					if allAllowed(results) {
 						t.Fatal("allowed beside an error")
 					}
 					if i == 0 && !errors.Is(err, errDown) {
@@ -152,15 +163,15 @@ func TestPolicyDecidesWhileTheStoreIsAway(t *testing.T) {
 }
 
 func TestZeroPolicyIsLocal(t *testing.T) {
-	if p := (ratelimit.GuardedConfig{}).Policy; p != ratelimit.Local || p.String() != "local" {
+	if p := (ratelimit.Request{}).Fallback.OnError; p != ratelimit.Local || p.String() != "local" {
 		t.Fatalf("zero policy is %s", p)
 	}
 }
 
 func TestHealthyStoreIsAnsweredFor(t *testing.T) {
 	remote, local := &fakeStore{}, &learningStore{}
-	g := guard(t, ratelimit.GuardedConfig{Remote: remote, Local: local, Instances: 4})
-	results, err := g.Take(context.Background(), oneRequest, nil)
+	g := guard(t, ratelimit.GuardedConfig{Remote: remote, Local: local})
+	results, err := g.Take(context.Background(), withFallback(ratelimit.Local, 4), nil)
 	if err != nil || len(results) != 1 || results[0].Degraded || results[0].Remaining != 42 {
 		t.Fatalf("%+v, %v", results, err)
 	}
@@ -177,9 +188,9 @@ func TestHealthyStoreIsAnsweredFor(t *testing.T) {
 
 func TestLocalShareIsDividedByInstances(t *testing.T) {
 	remote, local := &fakeStore{err: errDown}, &learningStore{}
-	g := guard(t, ratelimit.GuardedConfig{Remote: remote, Local: local, Instances: 4})
+	g := guard(t, ratelimit.GuardedConfig{Remote: remote, Local: local})
 	rate := ratelimit.Rate{N: 100, Window: time.Minute, Burst: 8}
-	reqs := []ratelimit.Request{{Limit: "a", Subject: "x", Rate: rate, Cost: 1}}
+	reqs := []ratelimit.Request{{Limit: "a", Subject: "x", Rate: rate, Cost: 1, Fallback: ratelimit.Fallback{Instances: 4}}}
 	if _, err := g.Take(context.Background(), reqs, nil); err != nil {
 		t.Fatal(err)
 	}
@@ -212,22 +223,25 @@ func TestFailingLocalStoreIsUnavailable(t *testing.T) {
 }
 
 func TestMissingResultsAreAFailure(t *testing.T) {
-	g := guard(t, ratelimit.GuardedConfig{Remote: &fakeStore{short: true}, Policy: ratelimit.Closed})
-	if _, err := g.Take(context.Background(), oneRequest, nil); !errors.Is(err, ratelimit.ErrUnavailable) {
+	g := guard(t, ratelimit.GuardedConfig{Remote: &fakeStore{short: true}, Local: &fakeStore{}})
+	if _, err := g.Take(context.Background(), withFallback(ratelimit.Closed, 0), nil); !errors.Is(err, ratelimit.ErrUnavailable) {
 		t.Errorf("error %v", err)
 	}
 }
 
 func TestInvalidRequestsMeetNoPolicy(t *testing.T) {
 	remote := &fakeStore{err: errDown}
-	g := guard(t, ratelimit.GuardedConfig{Remote: remote, Policy: ratelimit.Open})
-	invalid := []ratelimit.Request{{Limit: "a", Rate: perMinute, Cost: 1}}
+	g := guard(t, ratelimit.GuardedConfig{Remote: remote, Local: &fakeStore{}})
+	invalid := []ratelimit.Request{{Limit: "a", Rate: perMinute, Cost: 1, Fallback: ratelimit.Fallback{OnError: ratelimit.Open}}}
 	results, err := g.Take(context.Background(), invalid, nil)
-	if !errors.Is(err, ratelimit.ErrInvalid) || ratelimit.AllAllowed(results) {
+	if !errors.Is(err, ratelimit.ErrInvalid) || allAllowed(results) {
 		t.Errorf("take: %v, %v", results, err)
 	}
 	if err := g.Give(context.Background(), invalid); !errors.Is(err, ratelimit.ErrInvalid) {
 		t.Errorf("give: %v", err)
+	}
+	if err := g.Debit(context.Background(), invalid); !errors.Is(err, ratelimit.ErrInvalid) {
+		t.Errorf("debit: %v", err)
 	}
 	if err := g.Reset(context.Background(), invalid); !errors.Is(err, ratelimit.ErrInvalid) {
 		t.Errorf("reset: %v", err)
@@ -238,6 +252,15 @@ func TestInvalidRequestsMeetNoPolicy(t *testing.T) {
 }
 
 func TestGiveReachesTheStoresThatCount(t *testing.T) {
+	testReaches(t, (*ratelimit.Guarded).Give)
+}
+
+func TestDebitReachesTheStoresThatCount(t *testing.T) {
+	testReaches(t, (*ratelimit.Guarded).Debit)
+}
+
+func testReaches(t *testing.T, change func(*ratelimit.Guarded, context.Context, []ratelimit.Request) error) {
+	t.Helper()
 	for _, tt := range []struct {
 		name          string
 		policy        ratelimit.OnError
@@ -255,8 +278,8 @@ func TestGiveReachesTheStoresThatCount(t *testing.T) {
 		t.Run(tt.name, func(t *testing.T) {
 			remote := &fakeStore{err: tt.remoteErr}
 			local := tt.local.(ratelimit.Store)
-			g := guard(t, ratelimit.GuardedConfig{Remote: remote, Local: local, Policy: tt.policy, Instances: 2})
-			if err := g.Give(context.Background(), oneRequest); err != nil {
+			g := guard(t, ratelimit.GuardedConfig{Remote: remote, Local: local})
+			if err := change(g, context.Background(), withFallback(tt.policy, 2)); err != nil {
 				t.Fatal(err)
 			}
 			if remote.asked() != 1 || tt.local.asked() != tt.wantLocal {
@@ -295,9 +318,6 @@ func TestGuardedConfigReportsEveryMistake(t *testing.T) {
 	}{
 		{"zero", ratelimit.GuardedConfig{}, []string{"remote store", "local store"}},
 		{"local without a store", ratelimit.GuardedConfig{Remote: store}, []string{"local store"}},
-		{"unknown policy", ratelimit.GuardedConfig{Remote: store, Local: store, Policy: 3}, []string{"policy 3"}},
-		{"negative instances", ratelimit.GuardedConfig{Remote: store, Local: store, Instances: -1}, []string{"instances -1"}},
-		{"too many instances", ratelimit.GuardedConfig{Remote: store, Local: store, Instances: 100_001}, []string{"instances 100001"}},
 		{
 			"clock beside a breaker",
 			ratelimit.GuardedConfig{Remote: store, Local: store, Now: time.Now, Breaker: ratelimit.NewBreaker(ratelimit.BreakerConfig{})},
@@ -305,8 +325,8 @@ func TestGuardedConfigReportsEveryMistake(t *testing.T) {
 		},
 		{
 			"all",
-			ratelimit.GuardedConfig{Instances: -1, OnChange: func(bool) {}, Breaker: ratelimit.NewBreaker(ratelimit.BreakerConfig{})},
-			[]string{"remote store", "local store", "instances", "shared breaker"},
+			ratelimit.GuardedConfig{OnChange: func(bool) {}, Breaker: ratelimit.NewBreaker(ratelimit.BreakerConfig{})},
+			[]string{"remote store", "local store", "shared breaker"},
 		},
 	} {
 		g, err := ratelimit.NewGuarded(tt.cfg)
@@ -319,9 +339,6 @@ func TestGuardedConfigReportsEveryMistake(t *testing.T) {
 				t.Errorf("%s: error %q does not name %q", tt.name, err, want)
 			}
 		}
-	}
-	for _, policy := range []ratelimit.OnError{ratelimit.Open, ratelimit.Closed} {
-		guard(t, ratelimit.GuardedConfig{Remote: store, Policy: policy})
 	}
 }
 
@@ -342,7 +359,7 @@ func TestParseOnError(t *testing.T) {
 }
 
 func TestHealthyGuardDoesNotAllocate(t *testing.T) {
-	g := guard(t, ratelimit.GuardedConfig{Remote: quietStore{}, Policy: ratelimit.Closed})
+	g := guard(t, ratelimit.GuardedConfig{Remote: quietStore{}, Local: &fakeStore{}})
 	dst := make([]ratelimit.Result, 0, 1)
 	var err error
 	if n := testing.AllocsPerRun(100, func() { _, err = g.Take(context.Background(), oneRequest, dst) }); n > 0 || err != nil {
@@ -356,4 +373,45 @@ func (quietStore) Take(_ context.Context, _ []ratelimit.Request, dst []ratelimit
 	return append(dst[:0], ratelimit.Result{Allowed: true}), nil
 }
 func (quietStore) Give(context.Context, []ratelimit.Request) error  { return nil }
+func (quietStore) Debit(context.Context, []ratelimit.Request) error { return nil }
 func (quietStore) Reset(context.Context, []ratelimit.Request) error { return nil }
+
+func TestEachRequestHasItsOwnPolicyWhileTheStoreIsAway(t *testing.T) {
+	request := func(limit string, f ratelimit.Fallback, shadow bool) ratelimit.Request {
+		return ratelimit.Request{Limit: limit, Subject: "x", Rate: perMinute, Cost: 1, Shadow: shadow, Fallback: f}
+	}
+	local := request("local", ratelimit.Fallback{Instances: 2}, false)
+	open := request("open", ratelimit.Fallback{OnError: ratelimit.Open}, false)
+	closed := request("closed", ratelimit.Fallback{OnError: ratelimit.Closed}, false)
+	shadow := request("shadow", ratelimit.Fallback{OnError: ratelimit.Closed}, true)
+	places := ratelimit.Request{
+		Limit: "places", Subject: "x", Slots: 10, Cost: 1, Holder: "h", Fallback: ratelimit.Fallback{Instances: 4},
+	}
+	counts := &fakeStore{}
+	g := guard(t, ratelimit.GuardedConfig{Remote: &fakeStore{err: errDown}, Local: counts})
+	results, err := g.Take(context.Background(), []ratelimit.Request{open, local, shadow, places}, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	counted := ratelimit.Result{Allowed: true, Remaining: 42, ResetAfter: time.Second, Degraded: true}
+	want := []ratelimit.Result{{Allowed: true, Remaining: 5, Degraded: true}, counted, {Unavailable: true, Degraded: true}, counted}
+	if !slices.Equal(results, want) {
+		t.Errorf("got  %+v\nwant %+v", results, want)
+	}
+	if len(counts.last) != 2 || counts.last[0].Rate.N != 3 || counts.last[1].Slots != 2 {
+		t.Errorf("the local store was asked for %+v", counts.last)
+	}
+	if _, err := g.Take(context.Background(), []ratelimit.Request{open, local, closed}, nil); !errors.Is(err, ratelimit.ErrUnavailable) {
+		t.Errorf("beside a closed one: error %v", err)
+	}
+	if counts.asked() != 1 {
+		t.Error("the local store was charged for a call that is refused")
+	}
+}
+
+func TestALocalStoreThatLosesResultsIsUnavailable(t *testing.T) {
+	g := guard(t, ratelimit.GuardedConfig{Remote: &fakeStore{err: errDown}, Local: &fakeStore{short: true}})
+	if _, err := g.Take(context.Background(), oneRequest, nil); !errors.Is(err, ratelimit.ErrUnavailable) {
+		t.Errorf("error %v", err)
+	}
+}

@@ -11,7 +11,7 @@ import (
 type Reported struct {
 	// Name of the limit. Characters outside printable ASCII become "?".
 	Name string
-	// Rate of the limit.
+	// Rate of the limit; for a concurrency limit N places and no Window.
 	Rate Rate
 	// Result of the caller's request.
 	Result Result
@@ -19,7 +19,8 @@ type Reported struct {
 
 // PolicyHeader is the value of RateLimit-Policy
 // (draft-ietf-httpapi-ratelimit-headers-11, section 3): each limit's quota in
-// units and its window in seconds, rounded up. It is empty for no limits.
+// units and its window in seconds, rounded up, or its places as the quota unit
+// "concurrent-requests". It is empty for no limits.
 func PolicyHeader(limits []Reported) string {
 	var b strings.Builder
 	for i := range limits {
@@ -28,6 +29,10 @@ func PolicyHeader(limits []Reported) string {
 		}
 		writeString(&b, limits[i].Name)
 		writeParameter(&b, "q", limits[i].Rate.N)
+		if limits[i].Rate.Window == 0 {
+			b.WriteString(`;qu="concurrent-requests"`)
+			continue
+		}
 		writeParameter(&b, "w", max(1, seconds(limits[i].Rate.Window)))
 	}
 	return b.String()
@@ -49,7 +54,9 @@ func LimitHeader(limits []Reported) string {
 	var b strings.Builder
 	writeString(&b, tightest.Name)
 	writeParameter(&b, "r", max(0, tightest.Result.Remaining))
-	writeParameter(&b, "t", wait)
+	if tightest.Rate.Window > 0 || !tightest.Result.Allowed {
+		writeParameter(&b, "t", wait)
+	}
 	return b.String()
 }
 

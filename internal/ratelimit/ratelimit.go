@@ -39,7 +39,11 @@ var (
 	ErrUnavailable = errors.New("ratelimit: store unavailable")
 )
 
-// Request asks for units of one bucket.
+// MaxSlots is the largest number of places of a concurrency limit.
+const MaxSlots = 1_000_000
+
+// Request asks for units of one bucket, or with Slots for one place among those
+// that may be in use at once.
 type Request struct {
 	// Name of the limit, part of the bucket's key. Required, at most MaxName bytes.
 	Limit string
@@ -47,22 +51,51 @@ type Request struct {
 	// everybody. Required, because a key that could not be computed must not
 	// make strangers share one bucket. Stores keep its hash only.
 	Subject string
-	// Rate of the bucket.
+	// Rate of the bucket. Ignored beside Slots.
 	Rate Rate
-	// Units to take or give. Zero looks and takes nothing: such a request never
-	// stops the others of its call, and its Result says whether one unit would fit.
+	// Units to take or give; beside Slots at most 1. Zero looks and takes nothing:
+	// such a request never stops the others of its call, and its Result says
+	// whether one unit would fit.
 	Cost int64
 	// For Give only: how long ago the units were taken. Units that are older
 	// than the time in which an empty bucket fills have come back by themselves
 	// and are not given a second time; otherwise requests held open for long
 	// could save up more than one burst.
 	Age time.Duration
+
+	// Slots makes it a concurrency limit of that many places. Default: 0, a rate.
+	Slots int64
+	// Who holds the place; Give returns it by this name. Unique to one Take; see
+	// NewHolder. Required beside Slots when Cost is 1.
+	Holder string
+
+	// Shadow says that the request stops no other one of its call. It is charged
+	// when the others are and it fits.
+	Shadow bool
+	// Tentative says that the units may come back by Give, so that a refusal can
+	// be over before its RetryAfter.
+	Tentative bool
+	// Lease is how many units an instance may take in advance for a busy subject.
+	// Default: 0, none. See Leases for what that costs in exactness.
+	Lease int64
+	// Fallback says what holds while the shared store is away.
+	Fallback Fallback
+}
+
+// Fallback is what a limit does while the shared store cannot be asked. The zero
+// Fallback counts locally at the whole rate.
+type Fallback struct {
+	// OnError is the policy. Default: Local.
+	OnError OnError
+	// Instances that share the store: with Local each grants the rate divided by
+	// it, and at least one unit. Default: 1.
+	Instances int
 }
 
 // Result tells about one bucket. The zero Result refuses.
 type Result struct {
 	// Whether the bucket had room for the cost. Units were taken only when all
-	// results of the call allow; see AllAllowed.
+	// results of the call allow; see Charged.
 	Allowed bool
 	// Units that could be taken right now, after this call.
 	Remaining int64
@@ -73,19 +106,26 @@ type Result struct {
 	ResetAfter time.Duration
 	// Whether the answer was given without the shared store.
 	Degraded bool
+	// Whether the shared store was away and the policy is Closed. Only a shadow
+	// request gets this as a result; for others the call fails with ErrUnavailable.
+	Unavailable bool
 }
 
 // Store keeps buckets. Implementations are safe for concurrent use, never
 // outlive their stated time budget, and do not abandon a call because ctx was
 // canceled: a client that hangs up must not decide whether it was counted.
 type Store interface {
-	// Take charges all requests or none and returns one Result per request, in
-	// order. The results overwrite dst when its capacity suffices; dst may be
+	// Take charges all requests or none, shadows aside, and returns one Result per
+	// request, in order. The results overwrite dst when its capacity suffices; dst may be
 	// nil. After an error nothing can be said about what was charged.
 	Take(ctx context.Context, reqs []Request, dst []Result) ([]Result, error)
 	// Give returns units taken by an earlier Take, for example a reserved unit
-	// whose answer was not counted. A bucket never grows beyond its burst.
+	// whose answer was not counted, or a place. A bucket never grows beyond its
+	// burst.
 	Give(ctx context.Context, reqs []Request) error
+	// Debit takes units that an answer turned out to cost. Nobody can be refused
+	// any more, so what does not fit empties the bucket and no more.
+	Debit(ctx context.Context, reqs []Request) error
 	// Reset forgets the buckets: they are full again. Rate and Cost are ignored.
 	Reset(ctx context.Context, reqs []Request) error
 }
@@ -98,16 +138,22 @@ type Learner interface {
 	Learn(reqs []Request, results []Result)
 }
 
-// AllAllowed reports whether the call that gave results was charged. It is
+// Charged reports whether the call for reqs that gave results was charged. It is
 // false for no results at all, so that an error overlooked refuses.
-func AllAllowed(results []Result) bool {
+func Charged(reqs []Request, results []Result) bool {
+	if len(results) == 0 || len(reqs) != len(results) {
+		return false
+	}
 	for i := range results {
-		if !results[i].Allowed {
+		if !results[i].Allowed && reqs[i].stops() {
 			return false
 		}
 	}
-	return len(results) > 0
+	return true
 }
+
+// stops reports whether a refusal of the request refuses the whole call.
+func (r *Request) stops() bool { return r.Cost > 0 && !r.Shadow }
 
 // KeyHash identifies the bucket of a limit and a subject. It is the first half
 // of a SHA-256 over both, length first, and the same in every process and release.
@@ -136,7 +182,13 @@ func Check(reqs []Request) error {
 
 func (r *Request) valid() bool {
 	return r.Limit != "" && len(r.Limit) <= MaxName && r.Subject != "" &&
-		r.Cost >= 0 && r.Cost <= maxCost && r.Age >= 0 && r.Rate.valid()
+		r.Cost >= 0 && r.Cost <= maxCost && r.Age >= 0 && r.Lease >= 0 &&
+		int(r.Fallback.OnError) < len(policies) && r.Fallback.Instances >= 0 && r.Fallback.Instances <= MaxInstances &&
+		(r.Slots == 0 && r.Rate.valid() || r.validPlace())
+}
+
+func (r *Request) validPlace() bool {
+	return r.Slots > 0 && r.Slots <= MaxSlots && r.Cost <= 1 && (r.Cost == 0 || r.Holder != "")
 }
 
 // repeated guards the promise of all or none: one bucket named twice in a call
@@ -169,8 +221,20 @@ func explain(reqs []Request) error {
 		if r.Age < 0 {
 			place("age %s: must not be negative", r.Age)
 		}
-		if err := r.Rate.Validate(); err != nil {
+		if r.Lease < 0 {
+			place("lease %d: must not be negative", r.Lease)
+		}
+		if int(r.Fallback.OnError) >= len(policies) {
+			place("policy %d: unknown", r.Fallback.OnError)
+		}
+		if r.Fallback.Instances < 0 || r.Fallback.Instances > MaxInstances {
+			place("instances %d: must be between 1 and %d", r.Fallback.Instances, MaxInstances)
+		}
+		if err := r.Rate.Validate(); err != nil && r.Slots == 0 {
 			place("%w", err)
+		}
+		if r.Slots != 0 && !r.validPlace() {
+			place("%d places: must be between 1 and %d, asked for one at a time by a named holder", r.Slots, MaxSlots)
 		}
 		if repeated(reqs[:i], r) {
 			place("named twice for one subject in one call")

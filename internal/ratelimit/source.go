@@ -1,9 +1,35 @@
 package ratelimit
 
-// Source offers stores to whoever charges limits.
+// Source offers the store to whoever charges limits.
 type Source interface {
-	// Limiter returns the store for limits with this policy for the time in
-	// which the shared store is away, and this number of instances that share
-	// it. An empty policy and zero instances mean the configured defaults.
-	Limiter(onError string, instances int) (Store, error)
+	// Limiter returns the store and what holds while a shared one is away, unless
+	// a limit says otherwise.
+	Limiter() (Store, Fallback)
+	// Announce makes a limit known to those who show and reset limits by name.
+	Announce(Named)
+}
+
+// Named is a limit as an operator speaks of it.
+type Named struct {
+	// Site whose limit it is; Name is not unique to one site.
+	Site string
+	// Name of the limit.
+	Name string
+	// By are the keys that it counts by.
+	By []string
+	// Buckets returns looks (Cost 0) at everything that the limit counts for one
+	// value of each of its keys. A user, tenant or session is looked for with
+	// every one of the issuers, unless the value names one: ISSUER/VALUE. The error
+	// says what is wrong with the values.
+	Buckets func(values, issuers []string) ([]Bucket, error)
+}
+
+// Bucket is what a limit counts for one subject.
+type Bucket struct {
+	// Subject as an operator reads it.
+	Subject string
+	// Limit in words, such as 100/1m.
+	Limit string
+	// Request looks at it.
+	Request Request
 }

@@ -71,11 +71,7 @@ func New(cfg Config) (*Store, error) {
 		start:  cfg.Now(),
 	}
 	for i := range s.shards {
-		limit := cfg.Capacity / n
-		if i < cfg.Capacity%n {
-			limit++
-		}
-		s.shards[i].limit = limit
+		s.shards[i].limit = s.share(i, cfg.Capacity)
 		s.shards[i].index = make(map[[16]byte]int32)
 	}
 	return s, nil
@@ -107,19 +103,21 @@ func (s *Store) Take(_ context.Context, reqs []ratelimit.Request, dst []ratelimi
 	defer c.unlock()
 	now := s.clock()
 	for i := range reqs {
-		c.resolve(i, now, reqs[i].Cost > 0)
+		c.resolve(i, now, reqs[i].Cost > 0 && reqs[i].Slots == 0)
 	}
-	var tats [ratelimit.MaxRequests]int64
+	var states [ratelimit.MaxRequests]int64
 	for i := range reqs {
-		tats[i] = c.tat(i, now, reqs[i].Rate)
+		states[i] = c.state(i, now)
 	}
 	if dst == nil {
 		dst = make([]ratelimit.Result, 0, len(reqs))
 	}
-	results, charged := ratelimit.Settle(now, reqs, tats[:len(reqs)], dst)
+	results, charged := ratelimit.Settle(now, reqs, states[:len(reqs)], dst)
 	if charged {
 		for i := range reqs {
-			c.charge(i, now, tats[i])
+			if results[i].Allowed {
+				c.charge(i, now, states[i])
+			}
 		}
 	}
 	return results, nil
@@ -128,16 +126,75 @@ func (s *Store) Take(_ context.Context, reqs []ratelimit.Request, dst []ratelimi
 // Give implements ratelimit.Store. Units taken from a bucket that was shared
 // for lack of room are not given back: whose they were is not known.
 func (s *Store) Give(_ context.Context, reqs []ratelimit.Request) error {
-	return s.refill(reqs, false)
+	return s.change(reqs, gives)
+}
+
+func (c *call) give(i int, now int64) {
+	req := &c.reqs[i]
+	if req.Slots > 0 {
+		c.leave(i)
+		return
+	}
+	if c.resolve(i, now, false); c.refs[i].slot >= 0 {
+		c.write(i, ratelimit.Refund(now, c.tat(i, now, req.Rate), *req), req.Rate)
+	}
+}
+
+// Debit implements ratelimit.Store.
+func (s *Store) Debit(_ context.Context, reqs []ratelimit.Request) error {
+	return s.change(reqs, debits)
+}
+
+func (c *call) debit(i int, now int64) {
+	req := &c.reqs[i]
+	if req.Slots > 0 || req.Cost == 0 {
+		return
+	}
+	c.resolve(i, now, true)
+	c.write(i, ratelimit.Debited(now, c.tat(i, now, req.Rate), req.Rate, req.Cost), req.Rate)
 }
 
 // Reset implements ratelimit.Store. A bucket shared for lack of room stays.
 func (s *Store) Reset(_ context.Context, reqs []ratelimit.Request) error {
-	return s.refill(reqs, true)
+	return s.change(reqs, resets)
 }
 
-// refill raises the buckets that exist: by the units given, or all the way.
-func (s *Store) refill(reqs []ratelimit.Request, all bool) error {
+func (c *call) reset(i int, now int64) {
+	if c.reqs[i].Slots > 0 {
+		delete(c.shard(i).places, c.refs[i].key)
+		return
+	}
+	if c.resolve(i, now, false); c.refs[i].slot >= 0 {
+		c.write(i, now, c.reqs[i].Rate)
+	}
+}
+
+// Forget is Reset for buckets of which only the hash is known; see
+// ratelimit.KeyHash.
+func (s *Store) Forget(keys [][16]byte) {
+	now := s.clock()
+	for _, key := range keys {
+		sh := &s.shards[s.shardOf(key)]
+		sh.mu.Lock()
+		if at, found := sh.index[key]; found {
+			sh.slab[at].tat = now
+		}
+		delete(sh.places, key)
+		sh.mu.Unlock()
+	}
+}
+
+// change is what happens to buckets outside of Take. No function value: a call
+// passed to one would be allocated.
+type change uint8
+
+const (
+	gives change = iota
+	debits
+	resets
+)
+
+func (s *Store) change(reqs []ratelimit.Request, what change) error {
 	if err := ratelimit.Check(reqs); err != nil {
 		return err
 	}
@@ -146,14 +203,14 @@ func (s *Store) refill(reqs []ratelimit.Request, all bool) error {
 	defer c.unlock()
 	now := s.clock()
 	for i := range reqs {
-		if c.resolve(i, now, false); c.refs[i].slot < 0 {
-			continue
+		switch what {
+		case gives:
+			c.give(i, now)
+		case debits:
+			c.debit(i, now)
+		case resets:
+			c.reset(i, now)
 		}
-		tat := now
-		if !all {
-			tat = ratelimit.Refund(now, c.tat(i, now, reqs[i].Rate), reqs[i])
-		}
-		c.write(i, tat, reqs[i].Rate)
 	}
 	return nil
 }
@@ -163,22 +220,59 @@ func (s *Store) Learn(reqs []ratelimit.Request, results []ratelimit.Result) {
 	if len(reqs) != len(results) || ratelimit.Check(reqs) != nil {
 		return
 	}
+	charged := ratelimit.Charged(reqs, results)
 	var c call
 	c.lock(s, reqs)
 	defer c.unlock()
 	now := s.clock()
 	for i := range reqs {
-		told := min(results[i].ResetAfter.Microseconds(), reqs[i].Rate.SpanMicros())
-		if told <= 0 {
-			continue
-		}
-		if c.resolve(i, now, true); c.refs[i].slot < 0 {
-			continue
-		}
-		if known := c.tat(i, now, reqs[i].Rate); now+told > known {
-			c.write(i, now+told, reqs[i].Rate)
+		switch {
+		case reqs[i].Fallback.OnError != ratelimit.Local:
+		case reqs[i].Slots == 0:
+			c.learn(i, now, results[i])
+		case charged && results[i].Allowed && reqs[i].Cost > 0:
+			c.enter(i)
 		}
 	}
+}
+
+// learn raises the bucket of request i to the level that the result shows.
+func (c *call) learn(i int, now int64, result ratelimit.Result) {
+	rate := c.reqs[i].Rate
+	told := min(result.ResetAfter.Microseconds(), rate.SpanMicros())
+	if told <= 0 {
+		return
+	}
+	if c.resolve(i, now, true); c.refs[i].slot < 0 {
+		return
+	}
+	if known := c.tat(i, now, rate); now+told > known {
+		c.write(i, now+told, rate)
+	}
+}
+
+// SetCapacity changes how many buckets are held. Fewer than are held already
+// takes none away: they are reused and no new ones are made.
+func (s *Store) SetCapacity(capacity int) error {
+	if capacity < 1 || capacity > MaxCapacity {
+		return fmt.Errorf("ratelimit: capacity %d: must be between 1 and %d", capacity, MaxCapacity)
+	}
+	for i := range s.shards {
+		sh := &s.shards[i]
+		sh.mu.Lock()
+		sh.limit = s.share(i, capacity)
+		sh.mu.Unlock()
+	}
+	return nil
+}
+
+// share is shard i's part of the capacity.
+func (s *Store) share(i, capacity int) int {
+	part := capacity / len(s.shards)
+	if i < capacity%len(s.shards) {
+		part++
+	}
+	return part
 }
 
 // Stats counts what a Store holds.

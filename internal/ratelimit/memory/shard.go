@@ -37,6 +37,7 @@ type shard struct {
 	hand       int // where the search for a slot to reuse goes on
 	overflow   map[[16]byte]*bucket
 	overflowed uint64
+	places     map[[16]byte]map[string]struct{} // who holds a place; by limit and subject
 
 	_ [64]byte // keeps neighbours off this shard's cache line
 }
@@ -64,14 +65,19 @@ func (c *call) lock(s *Store, reqs []ratelimit.Request) {
 	c.store, c.reqs = s, reqs
 	for i := range reqs {
 		key := ratelimit.KeyHash(reqs[i].Limit, reqs[i].Subject)
-		// The seed keeps strangers from choosing subjects of one shard.
-		n := int(maphash.Bytes(s.seed, key[:]) & s.mask) //nolint:gosec // Masked.
+		n := s.shardOf(key)
 		c.refs[i] = ref{shard: n, key: key, slot: -1}
 		c.insert(n)
 	}
 	for _, n := range c.shards[:c.locked] {
 		s.shards[n].mu.Lock()
 	}
+}
+
+// shardOf is the shard of a key. The seed keeps strangers from choosing subjects
+// of one shard.
+func (s *Store) shardOf(key [16]byte) int {
+	return int(maphash.Bytes(s.seed, key[:]) & s.mask) //nolint:gosec // Masked.
 }
 
 func (c *call) insert(n int) {
@@ -117,6 +123,37 @@ func (c *call) resolve(i int, now int64, create bool) {
 	sh.slab[at].held = true
 }
 
+func (c *call) shard(i int) *shard { return &c.store.shards[c.refs[i].shard] }
+
+// state is what ratelimit.Settle goes by: the places in use or the arrival time.
+func (c *call) state(i int, now int64) int64 {
+	if c.reqs[i].Slots > 0 {
+		return int64(len(c.shard(i).places[c.refs[i].key]))
+	}
+	return c.tat(i, now, c.reqs[i].Rate)
+}
+
+// enter takes a place for request i's holder.
+func (c *call) enter(i int) {
+	sh, key := c.shard(i), c.refs[i].key
+	if sh.places == nil {
+		sh.places = make(map[[16]byte]map[string]struct{})
+	}
+	if sh.places[key] == nil {
+		sh.places[key] = make(map[string]struct{}, 1)
+	}
+	sh.places[key][c.reqs[i].Holder] = struct{}{}
+}
+
+// leave gives the place of request i's holder back, if there is one.
+func (c *call) leave(i int) {
+	sh, key := c.shard(i), c.refs[i].key
+	delete(sh.places[key], c.reqs[i].Holder)
+	if len(sh.places[key]) == 0 {
+		delete(sh.places, key)
+	}
+}
+
 // tat is the arrival time of request i's bucket, carried over to the rate.
 func (c *call) tat(i int, now int64, rate ratelimit.Rate) int64 {
 	b := c.bucket(i)
@@ -126,10 +163,15 @@ func (c *call) tat(i int, now int64, rate ratelimit.Rate) int64 {
 	return ratelimit.Rescale(now, b.tat, b.span, rate)
 }
 
-// charge writes the arrival time after units were taken from request i's bucket.
+// charge writes the arrival time after units were taken from request i's bucket,
+// or takes the place.
 func (c *call) charge(i int, now, tat int64) {
 	req, r := &c.reqs[i], &c.refs[i]
-	if req.Cost == 0 {
+	switch {
+	case req.Cost == 0:
+		return
+	case req.Slots > 0:
+		c.enter(i)
 		return
 	}
 	if r.shared != nil {

@@ -48,7 +48,9 @@ type Config struct {
 // Each Take is one EVALSHA and one round trip. A server that does not know the
 // script gets it with one further EVAL; nothing else is ever tried again,
 // because a call that timed out may still have charged. A user needs
-// +evalsha +eval +time +get +set +del on the keys "PREFIX*". Keys expire when
+// +evalsha +eval +time +get +set +del on the keys "PREFIX*", for concurrency limits
+// also +zadd +zrem +zcount +zremrangebyscore +pexpire, and for resets to be seen
+// at once +publish +subscribe on the channel "PREFIXreset". Keys expire when
 // their buckets are full. Buckets must not be evicted before that, or an
 // exhausted caller starts afresh: use noeviction or volatile-ttl.
 //
@@ -65,6 +67,8 @@ type Store struct {
 	timeout time.Duration
 	now     func() time.Time
 	cluster bool
+	batches batcher
+	places  places
 }
 
 var _ ratelimit.Store = (*Store)(nil)
@@ -91,14 +95,17 @@ func New(client redis.UniversalClient, cfg Config) (*Store, error) {
 	if err := errors.Join(errs...); err != nil {
 		return nil, err
 	}
-	return &Store{
+	s := &Store{
 		client:  client,
 		script:  redis.NewScript(source),
 		prefix:  cfg.Prefix,
 		timeout: cfg.Timeout,
 		now:     cfg.Now,
 		cluster: cluster,
-	}, nil
+	}
+	s.batches.client, s.batches.timeout, s.batches.single = client, cfg.Timeout, cluster
+	s.places.renew = s.renew
+	return s, nil
 }
 
 // inspect refuses clients that ignore deadlines or try again by themselves:
@@ -139,21 +146,33 @@ func (s *Store) Take(ctx context.Context, reqs []ratelimit.Request, dst []rateli
 	}
 	ctx, cancel := s.bound(ctx)
 	defer cancel()
+	return s.take(ctx, reqs, dst)
+}
+
+func (s *Store) take(ctx context.Context, reqs []ratelimit.Request, dst []ratelimit.Result) ([]ratelimit.Result, error) {
+	var results []ratelimit.Result
+	var err error
 	if s.cluster {
-		return s.takeGroups(ctx, reqs, dst)
+		results, err = s.takeGroups(ctx, reqs, dst)
+	} else {
+		var states []int64
+		var charged bool
+		if states, charged, err = s.run(ctx, "take", reqs); err == nil {
+			results, err = settle(reqs, states, charged, dst)
+		}
 	}
-	tats, charged, err := s.run(ctx, "take", reqs)
 	if err != nil {
 		return nil, err
 	}
-	return settle(reqs, tats, charged, dst)
+	s.places.hold(reqs, results)
+	return results, nil
 }
 
 // settle turns what the script saw into results, by the same function every
 // store uses. That both came to the same decision is checked each time: a
 // script replaced or a number cut short must not go unnoticed.
-func settle(reqs []ratelimit.Request, tats []int64, charged bool, dst []ratelimit.Result) ([]ratelimit.Result, error) {
-	results, agreed := ratelimit.Settle(0, reqs, tats, dst)
+func settle(reqs []ratelimit.Request, states []int64, charged bool, dst []ratelimit.Result) ([]ratelimit.Result, error) {
+	results, agreed := ratelimit.Settle(0, reqs, states, dst)
 	if agreed != charged {
 		return nil, errors.New("ratelimit: redis and gateway disagree on a decision")
 	}
@@ -162,34 +181,61 @@ func settle(reqs []ratelimit.Request, tats []int64, charged bool, dst []ratelimi
 
 // Give implements ratelimit.Store.
 func (s *Store) Give(ctx context.Context, reqs []ratelimit.Request) error {
+	s.places.drop(reqs)
+	return s.change(ctx, "give", reqs, (*ratelimit.Request).Refundable)
+}
+
+// Debit implements ratelimit.Store.
+func (s *Store) Debit(ctx context.Context, reqs []ratelimit.Request) error {
+	return s.change(ctx, "debit", reqs, func(r *ratelimit.Request) bool { return r.Slots == 0 && r.Cost > 0 })
+}
+
+// change runs the script for those requests that it can change anything for.
+func (s *Store) change(ctx context.Context, op string, reqs []ratelimit.Request, changes func(*ratelimit.Request) bool) error {
 	if err := ratelimit.Check(reqs); err != nil {
 		return err
 	}
-	given := make([]ratelimit.Request, 0, len(reqs))
+	some := make([]ratelimit.Request, 0, len(reqs))
 	for i := range reqs {
-		if reqs[i].Refundable() {
-			given = append(given, reqs[i])
+		if changes(&reqs[i]) {
+			some = append(some, reqs[i])
 		}
 	}
 	ctx, cancel := s.bound(ctx)
 	defer cancel()
-	return s.each(given, func(group []ratelimit.Request) error {
-		_, _, err := s.run(ctx, "give", group)
+	return s.each(some, func(group []ratelimit.Request) error {
+		_, _, err := s.run(ctx, op, group)
 		return err
 	})
 }
 
-// Reset implements ratelimit.Store.
+// renew keeps places from expiring.
+func (s *Store) renew(reqs []ratelimit.Request) {
+	ctx, cancel := s.bound(context.Background())
+	defer cancel()
+	// Failing is for the next renewal to make good; what expires until then is a
+	// place that somebody else may take.
+	_ = s.each(reqs, func(group []ratelimit.Request) error {
+		_, _, err := s.run(ctx, "renew", group)
+		return err
+	})
+}
+
+// Reset implements ratelimit.Store. Other instances are told; see Watch.
 func (s *Store) Reset(ctx context.Context, reqs []ratelimit.Request) error {
 	if err := ratelimit.Check(reqs); err != nil {
 		return err
 	}
 	ctx, cancel := s.bound(ctx)
 	defer cancel()
-	return s.each(reqs, func(group []ratelimit.Request) error {
+	err := s.each(reqs, func(group []ratelimit.Request) error {
 		if err := s.client.Del(ctx, s.keys(group)...).Err(); err != nil {
 			return fmt.Errorf("ratelimit: redis: %w", err)
 		}
 		return nil
 	})
+	if err == nil && len(reqs) > 0 {
+		s.announce(ctx, reqs)
+	}
+	return err
 }

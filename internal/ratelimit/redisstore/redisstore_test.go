@@ -118,11 +118,12 @@ func TestTwoGatewaysAdmitTheLimitTogether(t *testing.T) {
 	var wg sync.WaitGroup
 	for i := range 200 {
 		wg.Go(func() {
-			results, err := gateways[i%2].Take(context.Background(), one("ip", "192.0.2.1", rate, 1), nil)
+			reqs := one("ip", "192.0.2.1", rate, 1)
+			results, err := gateways[i%2].Take(context.Background(), reqs, nil)
 			if err != nil {
 				t.Error(err)
 			}
-			if ratelimit.AllAllowed(results) {
+			if ratelimit.Charged(reqs, results) {
 				admitted.Add(1)
 			}
 		})
@@ -290,7 +291,7 @@ func TestForeignKeysAreLeftAlone(t *testing.T) {
 			continue
 		}
 		reqs := append(one("b", "y", perMinute, 1), one("a", "x", perMinute, 1)...)
-		if results, err := s.Take(ctx, reqs, nil); err == nil || ratelimit.AllAllowed(results) {
+		if results, err := s.Take(ctx, reqs, nil); err == nil || ratelimit.Charged(reqs, results) {
 			t.Errorf("results %v, error %v, want an error", results, err)
 		}
 		if err := s.Give(ctx, one("a", "x", perMinute, 1)); err == nil {

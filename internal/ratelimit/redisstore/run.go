@@ -7,19 +7,21 @@ import (
 	"fmt"
 	"slices"
 
+	"github.com/redis/go-redis/v9"
+
 	"github.com/moat-gateway/moat/internal/ratelimit"
 )
 
-// run executes the script for buckets of one slot. tats are relative to the
-// server's now: how far ahead each arrival time lay before the call.
-func (s *Store) run(ctx context.Context, op string, reqs []ratelimit.Request) (tats []int64, granted bool, err error) {
-	args := make([]any, 0, 2+3*len(reqs))
+// run executes the script for limits of one slot. states are what each was before
+// the call: how far its arrival time lay ahead of the server's now, or the places
+// in use.
+func (s *Store) run(ctx context.Context, op string, reqs []ratelimit.Request) (states []int64, granted bool, err error) {
+	args := make([]any, 0, 2+4*len(reqs))
 	args = append(args, op, s.clock())
 	for i := range reqs {
-		rate := reqs[i].Rate
-		args = append(args, rate.UnitMicros(), rate.SpanMicros(), reqs[i].Cost)
+		args = appendRequest(args, &reqs[i])
 	}
-	reply, err := s.script.Run(ctx, s.client, s.keys(reqs), args...).Int64Slice()
+	reply, err := s.eval(ctx, s.keys(reqs), args)
 	if err != nil {
 		return nil, false, fmt.Errorf("ratelimit: redis: %w", err)
 	}
@@ -27,6 +29,42 @@ func (s *Store) run(ctx context.Context, op string, reqs []ratelimit.Request) (t
 		return nil, false, errors.New("ratelimit: redis: reply of unexpected length")
 	}
 	return reply[1:], reply[0] == 1, nil
+}
+
+// eval runs the script. A server that does not know it gets it.
+func (s *Store) eval(ctx context.Context, keys []string, args []any) ([]int64, error) {
+	words := make([]any, 0, 3+len(keys)+len(args))
+	words = append(words, "evalsha", s.script.Hash(), len(keys))
+	for _, key := range keys {
+		words = append(words, key)
+	}
+	cmd := redis.NewCmd(ctx, append(words, args...)...)
+	if len(keys) > 0 {
+		cmd.SetFirstKeyPos(3)
+	}
+	err := s.batches.process(ctx, cmd)
+	if redis.HasErrorPrefix(err, "NOSCRIPT") {
+		return s.script.Eval(ctx, s.client, keys, args...).Int64Slice()
+	}
+	if err != nil {
+		return nil, err
+	}
+	return cmd.Int64Slice()
+}
+
+func appendRequest(args []any, r *ratelimit.Request) []any {
+	shadow := ""
+	if r.Shadow {
+		shadow = "s"
+	}
+	if r.Slots == 0 {
+		return append(args, shadow+"b", r.Rate.UnitMicros(), r.Rate.SpanMicros(), r.Cost)
+	}
+	holder := r.Holder
+	if r.Cost == 0 {
+		holder = ""
+	}
+	return append(args, shadow+"c", r.Slots, placeTTL.Microseconds(), holder)
 }
 
 // clock is the test clock in microseconds, or empty for the server's own.
@@ -92,9 +130,9 @@ func (s *Store) each(reqs []ratelimit.Request, f func([]ratelimit.Request) error
 // takeGroups charges subject by subject and undoes that when one refuses. All
 // of it shares one deadline: when time is up what was charged stays charged.
 func (s *Store) takeGroups(ctx context.Context, reqs []ratelimit.Request, dst []ratelimit.Result) ([]ratelimit.Result, error) {
-	tats := make([]int64, len(reqs))
+	states := make([]int64, len(reqs))
 	granted := true
-	var charged []group
+	var charged [][]ratelimit.Request
 	for _, g := range groups(reqs) {
 		asked := g.reqs
 		if !granted {
@@ -106,16 +144,28 @@ func (s *Store) takeGroups(ctx context.Context, reqs []ratelimit.Request, dst []
 			return nil, err
 		}
 		for i, at := range g.at {
-			tats[at] = part[i]
+			states[at] = part[i]
 		}
 		if granted = granted && ok; granted {
-			charged = append(charged, g)
+			charged = append(charged, chargedOf(g.reqs, part))
 		}
 	}
 	if !granted {
 		s.undo(ctx, charged)
 	}
-	return settle(reqs, tats, granted, dst)
+	return settle(reqs, states, granted, dst)
+}
+
+// chargedOf leaves out the shadows that did not fit, of which nothing was taken.
+func chargedOf(reqs []ratelimit.Request, states []int64) []ratelimit.Request {
+	results, _ := ratelimit.Settle(0, reqs, slices.Clone(states), nil)
+	charged := make([]ratelimit.Request, 0, len(reqs))
+	for i := range reqs {
+		if results[i].Allowed {
+			charged = append(charged, reqs[i])
+		}
+	}
+	return charged
 }
 
 // looks turns requests into ones that take nothing: after a refusal only what
@@ -130,8 +180,10 @@ func looks(reqs []ratelimit.Request) []ratelimit.Request {
 
 // undo gives back what earlier subjects of a call were charged. An error here
 // changes nothing for the caller: the units come back with time.
-func (s *Store) undo(ctx context.Context, charged []group) {
-	for _, g := range charged {
-		_, _, _ = s.run(ctx, "give", g.reqs)
+func (s *Store) undo(ctx context.Context, charged [][]ratelimit.Request) {
+	for _, reqs := range charged {
+		if len(reqs) > 0 {
+			_, _, _ = s.run(ctx, "give", reqs)
+		}
 	}
 }

@@ -23,7 +23,7 @@ func TestDisagreementIsAnError(t *testing.T) {
 		{time.Minute, true, false},
 	} {
 		results, err := settle(reqs, []int64{tt.ahead.Microseconds()}, tt.charged, nil)
-		if (err == nil) != tt.ok || ratelimit.AllAllowed(results) != (tt.ok && tt.charged) {
+		if (err == nil) != tt.ok || ratelimit.Charged(reqs, results) != (tt.ok && tt.charged) {
 			t.Errorf("%s ahead, charged %t: results %v, error %v", tt.ahead, tt.charged, results, err)
 		}
 	}

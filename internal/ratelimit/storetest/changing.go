@@ -98,7 +98,7 @@ func testInvalid(h *harness) {
 				h.Errorf("%s: error %v, want ErrInvalid", name, err)
 			}
 		}
-		if ratelimit.AllAllowed(results) {
+		if allAllowed(results) {
 			h.Errorf("%s: allowed", name)
 		}
 	}
@@ -117,7 +117,7 @@ func testReuse(h *harness) {
 	if err != nil || len(got) != 1 || got[0].Allowed {
 		h.Fatalf("second call: results %v, error %v: want one refusal", got, err)
 	}
-	if got, err = h.store.Take(context.Background(), nil, nil); err != nil || ratelimit.AllAllowed(got) {
+	if got, err = h.store.Take(context.Background(), nil, nil); err != nil || allAllowed(got) {
 		h.Fatalf("no requests: results %v, error %v: must not allow", got, err)
 	}
 }
@@ -127,7 +127,7 @@ func testCanceled(h *harness) {
 	cancel()
 	reqs := []ratelimit.Request{request("a", "x", perMinute, 1)}
 	for range 6 {
-		if got, err := h.store.Take(ctx, reqs, nil); err != nil || !ratelimit.AllAllowed(got) {
+		if got, err := h.store.Take(ctx, reqs, nil); err != nil || !allAllowed(got) {
 			h.Fatalf("results %v, error %v", got, err)
 		}
 	}
@@ -148,7 +148,7 @@ func (h *harness) parallel(n int, reqs func(i int) []ratelimit.Request) int {
 			if err != nil {
 				h.Errorf("Take: %v", err)
 			}
-			if ratelimit.AllAllowed(results) {
+			if allAllowed(results) {
 				granted.Add(1)
 			}
 		})

@@ -74,10 +74,10 @@ func testAllOrNone(h *harness) {
 	five := ratelimit.Rate{N: 5, Window: time.Minute}
 	eight := ratelimit.Rate{N: 8, Window: time.Minute}
 	both := func() bool {
-		return ratelimit.AllAllowed(h.take(request("ip", "1.2.3.4", five, 1), request("all", "all", eight, 1)))
+		return allAllowed(h.take(request("ip", "1.2.3.4", five, 1), request("all", "all", eight, 1)))
 	}
 	reversed := func() bool {
-		return ratelimit.AllAllowed(h.take(request("all", "all", eight, 1), request("ip", "1.2.3.4", five, 1)))
+		return allAllowed(h.take(request("all", "all", eight, 1), request("ip", "1.2.3.4", five, 1)))
 	}
 	granted := 0
 	for i := range 40 {
@@ -103,7 +103,7 @@ func testRefusalResults(h *harness) {
 	h.want(got[0], ratelimit.Result{Allowed: true, Remaining: 6})
 	h.want(got[1], ratelimit.Result{RetryAfter: time.Minute, ResetAfter: time.Minute})
 	h.want(got[2], ratelimit.Result{Allowed: true, Remaining: 6})
-	if ratelimit.AllAllowed(got) {
+	if allAllowed(got) {
 		h.Fatal("a refusal among the results must refuse the call")
 	}
 	h.wantUnits("a", "x", perMinute, 6)

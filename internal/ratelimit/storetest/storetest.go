@@ -3,6 +3,7 @@ package storetest
 
 import (
 	"context"
+	"slices"
 	"sync"
 	"testing"
 	"time"
@@ -132,4 +133,9 @@ func (h *harness) wantUnits(limit, subject string, rate ratelimit.Rate, want int
 	if got := h.drain(limit, subject, rate); got != want {
 		h.Fatalf("%s granted %d units to %s at %s, want %d", limit, got, subject, rate, want)
 	}
+}
+
+// allAllowed reports whether a call without looks and shadows was charged.
+func allAllowed(results []ratelimit.Result) bool {
+	return len(results) > 0 && !slices.ContainsFunc(results, func(r ratelimit.Result) bool { return !r.Allowed })
 }
