@@ -31,6 +31,8 @@ type App struct {
 	// Redis makes limits hold across instances. Default: none, and limits hold
 	// in this instance only.
 	Redis *Redis `json:"redis,omitempty"`
+	// Limits are the settings that all limits share.
+	Limits *Limits `json:"limits,omitempty"`
 	// Issuers are the token issuers that sites may name.
 	Issuers []*Issuer `json:"issuer,omitempty"`
 	// TokenCache is how many verified tokens are remembered, so that one that is

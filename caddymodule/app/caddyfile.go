@@ -17,6 +17,7 @@ import (
 //
 //	moat {
 //		redis <url> { ... }
+//		limits { ... }
 //		issuer <name> { ... }
 //		role <name> [<permission>...] [{ ... }]
 //		roles_file <file>
@@ -42,6 +43,7 @@ func (a *App) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
 	}
 	err := dispense.Words{
 		"redis":       {Parse: a.parseRedis},
+		"limits":      {Parse: a.parseLimits},
 		"issuer":      {Parse: a.parseIssuer, Repeats: true},
 		"role":        {Parse: a.parseRole, Repeats: true},
 		"roles_file":  {Parse: dispense.String(&a.RolesFile)},
@@ -78,6 +80,19 @@ func (a *App) parseRedis(d *caddyfile.Dispenser) error {
 		"on_error":  {Parse: dispense.OneOf(&r.OnError, "local", "open", "closed")},
 		"instances": {Parse: dispense.Count(&r.Instances, 1)},
 	}.Block(d, "redis")
+}
+
+// parseLimits reads:
+//
+//	limits {
+//		capacity <n>
+//	}
+func (a *App) parseLimits(d *caddyfile.Dispenser) error {
+	a.Limits = new(Limits)
+	if d.NextArg() {
+		return d.Errf("limits: unexpected argument %q", d.Val())
+	}
+	return dispense.Words{"capacity": {Parse: dispense.Count(&a.Limits.Capacity, 1)}}.Block(d, "limits")
 }
 
 // parseIssuer reads:

@@ -38,6 +38,15 @@ type Redis struct {
 	Instances int `json:"instances,omitempty"`
 }
 
+// Limits are the settings that all limits share.
+type Limits struct {
+	// Capacity is how many callers are counted at most in this instance's memory.
+	// When as many are, nobody's count is dropped: callers not yet known share one
+	// bucket per limit until others are full again. Between 1 and 100000000; each
+	// takes about 100 bytes. Default: 1000000.
+	Capacity int `json:"capacity,omitempty"`
+}
+
 // Pools of what limits count with: counters must survive reloads.
 var (
 	memories = caddy.NewUsagePool()
@@ -46,15 +55,34 @@ var (
 
 // limiter is a configuration's view of the stores.
 type limiter struct {
-	memory    *sharedMemory
-	redis     *sharedRedis
-	onError   string
-	instances int
+	memory   *sharedMemory
+	redis    *sharedRedis
+	fallback ratelimit.Fallback
+	capacity int
+	named    []ratelimit.Named
+}
+
+// store is what limits are charged to.
+func (l *limiter) store() ratelimit.Store {
+	if l.redis == nil {
+		return l.memory
+	}
+	return l.redis.front
 }
 
 // degraded reports whether limits that Redis should hold go by on_error.
 func (l *limiter) degraded() bool {
 	return l.redis != nil && l.redis.breaker.Degraded()
+}
+
+// establish applies what a running configuration may change about stores that
+// outlive it. What was remembered of refusals goes: limits may have changed.
+func (l *limiter) establish() {
+	_ = l.memory.SetCapacity(l.capacity) // Checked before.
+	if l.redis != nil {
+		_ = l.redis.local.SetCapacity(l.capacity)
+		l.redis.forget(nil)
+	}
 }
 
 // sharedMemory is the store of this instance.
@@ -63,9 +91,9 @@ type sharedMemory struct{ *memory.Store }
 // Destruct has nothing to close.
 func (*sharedMemory) Destruct() error { return nil }
 
-// sharedRedis is the client, its circuit breaker and the store of this instance
-// that takes over while Redis is away. That one is apart from the store of
-// limits that never were in Redis.
+// sharedRedis is the client, its circuit breaker, the store of this instance that
+// takes over while Redis is away, and what saves calls in front. The local store
+// is apart from the one of limits that never were in Redis.
 type sharedRedis struct {
 	// key tells two clients apart: a change of any option makes another.
 	key     string
@@ -73,10 +101,27 @@ type sharedRedis struct {
 	store   *redisstore.Store
 	breaker *ratelimit.Breaker
 	local   *memory.Store
+	denials *ratelimit.Denials
+	leases  *ratelimit.Leases
+	front   ratelimit.Store
+
+	watching sync.Once
+	unwatch  context.CancelFunc
+	watched  context.Context
 }
 
-// warm opens a few connections, so that the first requests need not dial.
+// forget drops what is known of the buckets besides what Redis holds, or for nil
+// what saves calls, of all.
+func (s *sharedRedis) forget(keys [][16]byte) {
+	s.leases.Forget(keys)
+	s.denials.Forget(keys)
+	s.local.Forget(keys)
+}
+
+// warm opens a few connections, so that the first requests need not dial, and
+// begins to listen for what other instances reset.
 func (s *sharedRedis) warm() {
+	s.watching.Do(func() { go s.store.Watch(s.watched, s.forget) })
 	for range 4 {
 		go func() { _ = s.client.Ping(context.Background()).Err() }() // The client has its own budget.
 	}
@@ -85,6 +130,7 @@ func (s *sharedRedis) warm() {
 // Destruct closes the client, after the requests of the last configuration had
 // time to end.
 func (s *sharedRedis) Destruct() error {
+	s.unwatch()
 	if caddy.Exiting() {
 		return s.client.Close()
 	}
@@ -93,23 +139,27 @@ func (s *sharedRedis) Destruct() error {
 }
 
 func (a *App) provisionLimiter() error {
-	a.limiter = &limiter{onError: "local", instances: 1}
+	a.limiter = &limiter{capacity: memory.DefaultCapacity}
+	if a.Limits != nil && a.Limits.Capacity != 0 {
+		a.limiter.capacity = a.Limits.Capacity
+	}
+	if n := a.limiter.capacity; n < 1 || n > memory.MaxCapacity {
+		return fmt.Errorf("limits: capacity %d: must be between 1 and %d", n, memory.MaxCapacity)
+	}
 	var err error
+	// The capacity is not part of the key: counters outlive a change of it.
 	a.limiter.memory, err = hold(a, memories, "memory", func() (*sharedMemory, error) {
-		store, err := memory.New(memory.Config{})
+		store, err := memory.New(memory.Config{Capacity: a.limiter.capacity})
 		return &sharedMemory{store}, err
 	})
 	if err != nil || a.Redis == nil {
 		return err
 	}
-	if a.Redis.OnError != "" {
-		a.limiter.onError = a.Redis.OnError
+	if a.limiter.fallback, err = a.Redis.fallback(); err != nil {
+		return err
 	}
-	if a.Redis.OnError == "open" {
+	if a.limiter.fallback.OnError == ratelimit.Open {
 		a.logger.Warn("redis: on_error open: nothing is limited while Redis is away")
-	}
-	if a.Redis.Instances > 0 {
-		a.limiter.instances = a.Redis.Instances
 	}
 	options, err := a.Redis.options()
 	if err != nil {
@@ -117,9 +167,25 @@ func (a *App) provisionLimiter() error {
 	}
 	key := redisconn.Key(options)
 	a.limiter.redis, err = hold(a, redises, "redis "+key, func() (*sharedRedis, error) {
-		return openRedis(key, options)
+		return openRedis(key, options, a.limiter.capacity)
 	})
 	return err
+}
+
+// fallback is what holds while Redis is away, unless a limit says otherwise.
+func (r *Redis) fallback() (ratelimit.Fallback, error) {
+	f := ratelimit.Fallback{Instances: r.Instances}
+	if r.Instances < 0 || r.Instances > ratelimit.MaxInstances {
+		return f, fmt.Errorf("redis: instances %d: must be between 1 and %d", r.Instances, ratelimit.MaxInstances)
+	}
+	if r.OnError == "" {
+		return f, nil
+	}
+	var err error
+	if f.OnError, err = ratelimit.ParseOnError(r.OnError); err != nil {
+		return f, fmt.Errorf("redis: %w", err)
+	}
+	return f, nil
 }
 
 func (r *Redis) options() (redisconn.Options, error) {
@@ -148,7 +214,7 @@ func (r *Redis) options() (redisconn.Options, error) {
 }
 
 // openRedis dials nothing: the first call does.
-func openRedis(key string, o redisconn.Options) (*sharedRedis, error) {
+func openRedis(key string, o redisconn.Options, capacity int) (*sharedRedis, error) {
 	client, err := redisconn.New(o)
 	if err != nil {
 		return nil, fmt.Errorf("redis: %w", err)
@@ -157,14 +223,23 @@ func openRedis(key string, o redisconn.Options) (*sharedRedis, error) {
 	if err != nil {
 		return nil, fmt.Errorf("redis: %w", err)
 	}
-	local, err := memory.New(memory.Config{})
+	local, err := memory.New(memory.Config{Capacity: capacity})
 	if err != nil {
 		return nil, err
 	}
-	return &sharedRedis{
+	s := &sharedRedis{
 		key: key, client: client, store: store, local: local,
 		breaker: ratelimit.NewBreaker(ratelimit.BreakerConfig{OnChange: func(bool) { storeChanged() }}),
-	}, nil
+	}
+	guarded, err := ratelimit.NewGuarded(ratelimit.GuardedConfig{Remote: store, Local: local, Breaker: s.breaker})
+	if err != nil {
+		return nil, err
+	}
+	s.denials = ratelimit.NewDenials(guarded, nil)
+	s.leases = ratelimit.NewLeases(s.denials, nil)
+	s.front = s.leases
+	s.watched, s.unwatch = context.WithCancel(context.Background())
+	return s, nil
 }
 
 // told is what was last made known about the shared limit store.
@@ -197,28 +272,13 @@ func storeChanged() {
 }
 
 // Limiter implements ratelimit.Source.
-func (a *App) Limiter(onError string, instances int) (ratelimit.Store, error) {
-	if a.limiter.redis == nil {
-		return a.limiter.memory, nil
-	}
-	if onError == "" {
-		onError = a.limiter.onError
-	}
-	policy, err := ratelimit.ParseOnError(onError)
-	if err != nil {
-		return nil, err
-	}
-	if instances == 0 {
-		instances = a.limiter.instances
-	}
-	return ratelimit.NewGuarded(ratelimit.GuardedConfig{
-		Remote:    a.limiter.redis.store,
-		Local:     a.limiter.redis.local,
-		Policy:    policy,
-		Instances: instances,
-		Breaker:   a.limiter.redis.breaker,
-	})
+func (a *App) Limiter() (ratelimit.Store, ratelimit.Fallback) {
+	return a.limiter.store(), a.limiter.fallback
 }
+
+// Announce implements ratelimit.Source. Handlers announce while they are
+// provisioned, one after the other.
+func (a *App) Announce(n ratelimit.Named) { a.limiter.named = append(a.limiter.named, n) }
 
 // reachable reports whether Redis answers.
 func (a *App) reachable(ctx context.Context) (err error) {

@@ -64,6 +64,7 @@ func (a *App) establish() {
 		}
 	}
 	a.watches = append(a.watches, telemetry.WatchStore(a.limiter.degraded))
+	a.limiter.establish()
 	storeChanged()
 	a.files.watch()
 }

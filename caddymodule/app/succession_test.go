@@ -213,10 +213,7 @@ func TestAnotherInstanceCannotTakeOverTheJournal(t *testing.T) {
 // trip makes the breaker of a's Redis, where nobody listens, open.
 func trip(t *testing.T, a *App) {
 	t.Helper()
-	store, err := a.Limiter("", 0)
-	if err != nil {
-		t.Fatal(err)
-	}
+	store, _ := a.Limiter()
 	rate, err := ratelimit.ParseRate("5/1m")
 	if err != nil {
 		t.Fatal(err)

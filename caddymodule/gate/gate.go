@@ -93,6 +93,7 @@ func (b *block) words() dispense.Words {
 		"jwt":             {Parse: module("moat_jwt", &b.jwt)},
 		"rbac":            {Parse: module("moat_rbac", &b.rbac)},
 		"limit":           {Parse: b.parseLimit, Repeats: true},
+		"concurrent":      {Parse: b.parseLimit, Repeats: true},
 		"insecure_shadow": {Parse: dispense.Flag(&b.shadow)},
 	}
 	for _, word := range guardWords {

@@ -12,15 +12,32 @@ import (
 	"github.com/moat-gateway/moat/internal/ratelimit"
 )
 
-// given counts what comes back to a store.
-type given struct {
+// kept counts what comes back to a store and what is taken afterwards.
+type kept struct {
 	ratelimit.Store
-	units int
+	given   int
+	debited int64
 }
 
-func (g *given) Give(_ context.Context, reqs []ratelimit.Request) error {
-	g.units += len(reqs)
+func (k *kept) Give(_ context.Context, reqs []ratelimit.Request) error {
+	k.given += len(reqs)
 	return nil
+}
+
+func (k *kept) Debit(_ context.Context, reqs []ratelimit.Request) error {
+	for _, r := range reqs {
+		k.debited += r.Cost
+	}
+	return nil
+}
+
+// answer runs a request whose limit awaits its answer.
+func answer(ctx context.Context, l *Limit, next caddyhttp.HandlerFunc) (k kept, panicked bool) {
+	h := &Handler{store: &k}
+	defer func() { panicked = recover() != nil }()
+	r := httptest.NewRequestWithContext(ctx, "POST", "/", nil)
+	_ = h.settle(httptest.NewRecorder(), r, next, []charged{{limit: l, request: ratelimit.Request{Cost: 1}}})
+	return k, false
 }
 
 func TestAUnitComesBackOnlyForAnAnswerThatDoesNotCount(t *testing.T) {
@@ -44,19 +61,65 @@ func TestAUnitComesBackOnlyForAnAnswerThatDoesNotCount(t *testing.T) {
 		"hung up before the answer": {gone, status(200), false, 0},
 		"an aborted answer":         {t.Context(), func(http.ResponseWriter, *http.Request) error { panic(http.ErrAbortHandler) }, true, 0},
 	} {
-		store := new(given)
-		units := []reservation{{limit: &Limit{Count: []int{401}}, store: store}}
-		r := httptest.NewRequestWithContext(row.ctx, "POST", "/", nil)
-		func() {
-			defer func() {
-				if (recover() != nil) != row.panics {
-					t.Errorf("%s: panic %v", name, !row.panics)
-				}
-			}()
-			_ = settle(httptest.NewRecorder(), r, row.next, units)
-		}()
-		if store.units != row.want {
-			t.Errorf("%s: %d units came back, want %d", name, store.units, row.want)
+		got, panicked := answer(row.ctx, &Limit{Count: []int{401}}, row.next)
+		if panicked != row.panics {
+			t.Errorf("%s: panic %v", name, panicked)
+		}
+		if got.given != row.want || got.debited != 0 {
+			t.Errorf("%s: %d units came back, want %d; %d were taken, want none", name, got.given, row.want, got.debited)
+		}
+	}
+}
+
+func TestAPlaceIsFreeAfterEveryKindOfEnd(t *testing.T) {
+	for name, next := range map[string]caddyhttp.HandlerFunc{
+		"an answer":         func(w http.ResponseWriter, _ *http.Request) error { w.WriteHeader(200); return nil },
+		"an error":          func(http.ResponseWriter, *http.Request) error { return errors.New("x") },
+		"an aborted answer": func(http.ResponseWriter, *http.Request) error { panic(http.ErrAbortHandler) },
+	} {
+		if got, _ := answer(t.Context(), &Limit{Concurrent: 1}, next); got.given != 1 {
+			t.Errorf("%s: %d places came back, want 1", name, got.given)
+		}
+	}
+}
+
+func TestAnAnswerSaysWhatItCost(t *testing.T) {
+	for name, row := range map[string]struct {
+		values  []string
+		give    int
+		debited int64
+	}{
+		"nothing said":       {nil, 0, 0},
+		"one":                {[]string{"1"}, 0, 0},
+		"several":            {[]string{"7"}, 0, 6},
+		"nothing at all":     {[]string{"0"}, 1, 0},
+		"not a number":       {[]string{"many"}, 0, 0},
+		"less than nothing":  {[]string{"-5"}, 0, 0},
+		"not whole":          {[]string{"2.5"}, 0, 0},
+		"two answers to one": {[]string{"1", "9"}, 0, 0},
+		"more than there is": {[]string{"9223372036854775807"}, 0, maxCost - 1},
+		"beyond any number":  {[]string{"92233720368547758070"}, 0, maxCost - 1},
+	} {
+		write := map[string]caddyhttp.HandlerFunc{
+			"with a status": func(w http.ResponseWriter, _ *http.Request) error {
+				w.Header()["X-Cost"] = row.values
+				w.WriteHeader(http.StatusTeapot)
+				return nil
+			},
+			"with a body": func(w http.ResponseWriter, _ *http.Request) error {
+				w.Header()["X-Cost"] = row.values
+				_, err := w.Write([]byte("body"))
+				return err
+			},
+			"with neither": func(w http.ResponseWriter, _ *http.Request) error {
+				w.Header()["X-Cost"] = row.values
+				return nil
+			},
+		}
+		for how, next := range write {
+			if got, _ := answer(t.Context(), &Limit{costFrom: "X-Cost"}, next); got.given != row.give || got.debited != row.debited {
+				t.Errorf("%s, %s: gave back %d and took %d, want %d and %d", name, how, got.given, got.debited, row.give, row.debited)
+			}
 		}
 	}
 }

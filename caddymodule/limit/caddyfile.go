@@ -12,6 +12,9 @@ import (
 	"github.com/moat-gateway/moat/caddymodule/internal/dispense"
 )
 
+// concurrentWord begins a limit on requests at one time.
+const concurrentWord = "concurrent"
+
 func canonicalHeader(name string) string { return http.CanonicalHeaderKey(name) }
 
 func parse(h httpcaddyfile.Helper) (caddyhttp.MiddlewareHandler, error) {
@@ -21,17 +24,26 @@ func parse(h httpcaddyfile.Helper) (caddyhttp.MiddlewareHandler, error) {
 
 // UnmarshalCaddyfile reads one limit:
 //
-//	moat_limit [<matcher>] [<name>] <n>/<window> by <key>... {
+//	moat_limit [<matcher>] [<name>] <n>/<window>... by <key>... {
 //		on [<methods>] <pattern>
 //		count <status>...
-//		tier <role> <n>/<window>
+//		cost <n>|header:<name>
+//		tier <role> <n>/<window>...
 //		burst <n>
+//		lease <n>
 //		except <address>...
+//		ipv6_prefix <bits>
 //		mode enforce|shadow
 //		message <text>
+//		quiet
 //		on_error local|open|closed
 //		instances <n>
 //	}
+//
+// or, for requests at one time, with the same words except count, cost, burst
+// and lease, and places in place of the rates:
+//
+//	moat_limit [<matcher>] concurrent [<name>] <n> by <key>... { ... }
 func (h *Handler) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
 	d.Next()
 	limit, err := Parse(d)
@@ -42,39 +54,82 @@ func (h *Handler) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
 // Parse reads one limit whose directive or word d stands on.
 func Parse(d *caddyfile.Dispenser) (*Limit, error) {
 	l := &Limit{Place: dispense.Place(d)}
+	word := d.Val()
+	concurrent := word == concurrentWord
 	args := dispense.AllAsWritten(d.RemainingArgs())
-	if len(args) > 0 && !strings.Contains(args[0], "/") {
-		l.Name, args = args[0], args[1:]
+	line := strings.Join(args, " ")
+	if !concurrent && len(args) > 1 && args[0] == concurrentWord && !strings.Contains(args[1], "/") {
+		concurrent, args = true, args[1:]
 	}
-	switch {
-	case l.Name == defaultName && len(args) == 0:
-		l.Rate, l.By, l.Message = defaultRate, []string{"ip"}, defaultMessage
-	case len(args) >= 3 && args[1] == "by":
-		l.Rate, l.By = args[0], args[2:]
-	default:
-		return l, d.Errf("limit %q: must be `limit [NAME] N/WINDOW by KEY...`, for example `limit login 5/15m by ip`, or `limit default`", strings.Join(args, " "))
+	read := l.readRate
+	if concurrent {
+		read = l.readPlaces
 	}
-	if l.Name == "" {
-		l.Name = strings.Join(l.By, "-")
+	if !read(args) {
+		return l, d.Errf("%s %q: must be `limit [NAME] N/WINDOW... by KEY...`, for example `limit login 5/15m by ip`, "+
+			"or `limit default`, or `concurrent [NAME] N by KEY...`, for example `concurrent 10 by user`", word, line)
 	}
-	if err := l.words().Block(d, "limit "+l.Name); err != nil {
+	if err := l.words().Block(d, "limit "+l.name()); err != nil {
 		return l, err
 	}
+	l.Name = l.name()
 	return l, nil
 }
 
-func (l *Limit) words() dispense.Words {
-	return dispense.Words{
-		"on":        {Parse: l.parseOn, Repeats: true},
-		"count":     {Parse: l.parseCount, Repeats: true},
-		"tier":      {Parse: l.parseTier, Repeats: true},
-		"burst":     {Parse: dispense.Count(&l.Burst, 1)},
-		"except":    {Parse: dispense.Strings(&l.Except), Repeats: true},
-		"mode":      {Parse: dispense.OneOf(&l.Mode, "enforce", modeShadow)},
-		"message":   {Parse: dispense.String(&l.Message)},
-		"on_error":  {Parse: dispense.OneOf(&l.OnError, "local", onErrorOpen, "closed")},
-		"instances": {Parse: dispense.Count(&l.Instances, 1)},
+// readRate reads [NAME] N/WINDOW... by KEY..., or default.
+func (l *Limit) readRate(args []string) bool {
+	if len(args) == 1 && args[0] == defaultName {
+		l.Name, l.Rate, l.By, l.Message = defaultName, defaultRate, []string{"ip"}, defaultMessage
+		return true
 	}
+	if len(args) > 0 && !strings.Contains(args[0], "/") {
+		l.Name, args = args[0], args[1:]
+	}
+	var rates []string
+	for len(args) > 0 && args[0] != "by" {
+		rates, args = append(rates, args[0]), args[1:]
+	}
+	l.Rate = strings.Join(rates, " ")
+	if len(rates) == 0 || len(args) < 2 {
+		return false
+	}
+	l.By = args[1:]
+	return true
+}
+
+// readPlaces reads [NAME] N by KEY...
+func (l *Limit) readPlaces(args []string) bool {
+	if len(args) > 1 && args[1] != "by" {
+		l.Name, args = args[0], args[1:]
+	}
+	if len(args) < 3 || args[1] != "by" {
+		return false
+	}
+	var err error
+	l.Concurrent, err = strconv.ParseInt(args[0], 10, 64)
+	l.By = args[2:]
+	return err == nil && l.Concurrent > 0
+}
+
+func (l *Limit) words() dispense.Words {
+	words := dispense.Words{
+		"on":          {Parse: l.parseOn, Repeats: true},
+		"tier":        {Parse: l.parseTier, Repeats: true},
+		"except":      {Parse: dispense.Strings(&l.Except), Repeats: true},
+		"ipv6_prefix": {Parse: dispense.Count(&l.IPv6Prefix, 1)},
+		"mode":        {Parse: dispense.OneOf(&l.Mode, "enforce", modeShadow)},
+		"message":     {Parse: dispense.String(&l.Message)},
+		"quiet":       {Parse: dispense.Flag(&l.Quiet)},
+		"on_error":    {Parse: dispense.OneOf(&l.OnError, "local", onErrorOpen, "closed")},
+		"instances":   {Parse: dispense.Count(&l.Instances, 1)},
+	}
+	if l.Concurrent == 0 {
+		words["count"] = dispense.Word{Parse: l.parseCount, Repeats: true}
+		words["cost"] = dispense.Word{Parse: dispense.String(&l.Cost)}
+		words["burst"] = dispense.Word{Parse: dispense.Count(&l.Burst, 1)}
+		words["lease"] = dispense.Word{Parse: dispense.Count(&l.Lease, 1)}
+	}
+	return words
 }
 
 func (l *Limit) parseOn(d *caddyfile.Dispenser) error {
@@ -106,8 +161,8 @@ func (l *Limit) parseCount(d *caddyfile.Dispenser) error {
 
 func (l *Limit) parseTier(d *caddyfile.Dispenser) error {
 	args := d.RemainingArgs()
-	if len(args) != 2 {
-		return d.Errf("tier %q: needs a role and a rate, for example `tier admin 10000/1m`", strings.Join(args, " "))
+	if len(args) < 2 {
+		return d.Errf("tier %q: needs a role and what it may, for example `tier admin 10000/1m`", strings.Join(args, " "))
 	}
 	if _, twice := l.Tier[args[0]]; twice {
 		return d.Errf("tier %s: stands twice", args[0])
@@ -115,7 +170,7 @@ func (l *Limit) parseTier(d *caddyfile.Dispenser) error {
 	if l.Tier == nil {
 		l.Tier = make(map[string]string)
 	}
-	l.Tier[args[0]] = args[1]
+	l.Tier[args[0]] = strings.Join(args[1:], " ")
 	return nil
 }
 

@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"golang.org/x/net/http/httpguts"
@@ -28,14 +29,20 @@ const (
 	defaultMessage = "Too many requests, please try again later"
 )
 
-// Limit is one limit.
+// Limit is one limit: a rate, or with Concurrent of requests at one time.
 type Limit struct {
 	// Name labels the limit in answers, metrics and events. Default: its keys
-	// joined with "-".
+	// joined with "-", behind "concurrent-" for a concurrency limit.
 	Name string `json:"name,omitempty"`
 	// Rate is N/WINDOW, for example 100/1m: a bucket of N units that fills up
-	// again evenly over WINDOW.
-	Rate string `json:"rate"`
+	// again evenly over WINDOW. Several, separated by spaces, hold together, for
+	// example "10/1s 1000/1h". In RateLimit headers each is then named
+	// NAME-WINDOW.
+	Rate string `json:"rate,omitempty"`
+	// Concurrent makes it a limit of that many requests at one time, in place of
+	// Rate. A request that an instance left behind when it crashed is forgotten
+	// after 30 seconds. Between 1 and 1000000. Default: none.
+	Concurrent int64 `json:"concurrent,omitempty"`
 	// By are the keys: ip, user, tenant, session, header:X, cookie:X, path,
 	// param:x, all. Several make one combined key.
 	By []string `json:"by"`
@@ -45,16 +52,33 @@ type Limit struct {
 	// before and given back when the answer has another status. Default: every
 	// request counts.
 	Count []int `json:"count,omitempty"`
-	// Tier gives callers with a role another rate. Of several the highest counts.
+	// Cost is how many units a request takes: a number, or "header:X" for the
+	// number in that header of the answer. Of the latter one unit is taken before
+	// and the rest when the answer has ended, as far as the bucket holds it; an
+	// answer without one whole number there costs one unit. Default: 1.
+	Cost string `json:"cost,omitempty"`
+	// Tier gives callers with a role another rate, or number of places. Of several
+	// the highest counts.
 	Tier map[string]string `json:"tier,omitempty"`
-	// Burst is the bucket's capacity. Default: N.
+	// Burst is the bucket's capacity. Only beside one rate; tiers keep their own.
+	// Default: N.
 	Burst int64 `json:"burst,omitempty"`
+	// Lease is how many units an instance takes in advance for a subject that is
+	// busy, so that a very hot key is not a call to Redis each time. Up to that
+	// many units per instance may be granted beyond the rate in one window, never
+	// over a long time. At most a tenth of the bucket. Default: none, exact.
+	Lease int64 `json:"lease,omitempty"`
 	// Except are addresses and prefixes that the limit does not apply to.
 	Except []string `json:"except,omitempty"`
+	// IPv6Prefix is how many bits of an IPv6 address the key ip goes by. Between 1
+	// and 128. Default: 64, which is what one subscriber gets.
+	IPv6Prefix int `json:"ipv6_prefix,omitempty"`
 	// Mode is "enforce" (default) or "shadow": count and record, refuse nothing.
 	Mode string `json:"mode,omitempty"`
 	// Message is the title of the refusal.
 	Message string `json:"message,omitempty"`
+	// Quiet keeps the limit out of the headers of answers that it allows.
+	Quiet bool `json:"quiet,omitempty"`
 	// OnError says what holds while the shared store is away: "local" (this
 	// instance's own count of N divided by Instances), "open" or "closed" (503).
 	// Default: the redis block's on_error.
@@ -65,16 +89,28 @@ type Limit struct {
 	// Place is where the limit stands, as "file:line", for errors.
 	Place string `json:"place,omitempty"`
 
-	bucket   string
-	rate     ratelimit.Rate
-	tiers    map[string]ratelimit.Rate
+	grants   []grant // for whoever has no tier
+	tiers    map[string][]grant
 	keys     []key
 	on       []*rbac.On
 	except   []netip.Prefix
+	cost     int64
+	costFrom string // header of the answer
+	shadow   bool
 	identity bool
 	fold     bool
+	silent   bool // tells nothing in the headers of allowed answers
+	fallback ratelimit.Fallback
 
 	allowed, blocked, shadowed prometheus.Counter
+}
+
+// grant is one of the things that a limit grants: units at a rate, or places.
+type grant struct {
+	bucket string // limit name in the store
+	told   string // name in RateLimit headers
+	rate   ratelimit.Rate
+	slots  int64
 }
 
 // On selects requests by method and path pattern.
@@ -95,13 +131,24 @@ func (l *Limit) NeedsIdentity() bool {
 	})
 }
 
-func (l *Limit) compile(fold bool) error {
-	if l.Name == "" {
-		l.Name = strings.Join(l.By, "-")
+func (l *Limit) name() string {
+	switch {
+	case l.Name != "":
+		return l.Name
+	case l.Concurrent > 0:
+		return concurrentWord + "-" + strings.Join(l.By, "-")
 	}
-	l.identity, l.fold = l.NeedsIdentity(), fold
+	return strings.Join(l.By, "-")
+}
+
+func (l *Limit) compile(fold bool, fallback ratelimit.Fallback) error {
+	l.Name, l.identity, l.fold = l.name(), l.NeedsIdentity(), fold
+	l.shadow = l.Mode == modeShadow
+	// What a login limit has left tells a stranger how often others failed.
+	l.silent = l.Quiet || l.shadow || len(l.Count) > 0 && !l.identity
 	err := errors.Join(
-		l.compileRate(), l.compileKeys(), l.compileOn(fold), l.compileTiers(), l.compileExcept(), l.checkWords(),
+		l.compileGrants(), l.compileCost(), l.compileKeys(), l.compileOn(fold), l.compileTiers(), l.compileExcept(),
+		l.compileFallback(fallback), l.checkWords(),
 	)
 	if err == nil {
 		l.allowed = telemetry.Limits.WithLabelValues(l.Name, "allowed")
@@ -122,6 +169,9 @@ func (l *Limit) place() string {
 // shape is what the limit counts: its name, keys, requests and answers.
 func (l *Limit) shape() string {
 	text := fmt.Sprint(l.By, l.On, l.Count)
+	if l.Concurrent > 0 {
+		text += concurrentWord
+	}
 	sum := sha256.Sum256([]byte(text))
 	return l.Name + "-" + hex.EncodeToString(sum[:4])
 }
@@ -157,15 +207,154 @@ func (l *Limit) checkTiers(roles *rbac.Roles) error {
 	return errors.Join(errs...)
 }
 
-func (l *Limit) compileRate() (err error) {
-	if l.rate, err = ratelimit.ParseRate(l.Rate); err != nil {
+// parseGrants reads what the limit or one of its tiers grants: rates separated by
+// spaces, or places.
+func (l *Limit) parseGrants(text string) ([]grant, error) {
+	if l.Concurrent > 0 {
+		n, err := strconv.ParseInt(text, 10, 64)
+		if err != nil || n < 1 || n > ratelimit.MaxSlots {
+			return nil, fmt.Errorf("concurrent %q: must be between 1 and %d", text, ratelimit.MaxSlots)
+		}
+		return []grant{{slots: n}}, nil
+	}
+	var grants []grant
+	var errs []error
+	windows := make(map[time.Duration]bool)
+	for word := range strings.FieldsSeq(text) {
+		rate, err := ratelimit.ParseRate(word)
+		if err == nil && windows[rate.Window] {
+			err = fmt.Errorf("rate %q: another one has the same window", word)
+		}
+		windows[rate.Window] = true
+		errs = append(errs, err)
+		grants = append(grants, grant{rate: rate})
+	}
+	if len(grants) == 0 {
+		errs = append(errs, errors.New("rate: must be units/duration, such as 100/1m"))
+	}
+	return grants, errors.Join(errs...)
+}
+
+func (l *Limit) compileGrants() error {
+	text := l.Rate
+	switch {
+	case l.Concurrent < 0:
+		return fmt.Errorf("concurrent %d: must be between 1 and %d", l.Concurrent, ratelimit.MaxSlots)
+	case l.Concurrent > 0 && l.Rate != "":
+		return errors.New("concurrent: stands in place of a rate; write two limits for both")
+	case l.Concurrent > 0:
+		text = strconv.FormatInt(l.Concurrent, 10)
+	}
+	grants, err := l.parseGrants(text)
+	if err != nil {
 		return err
 	}
-	if l.Burst < 0 {
+	l.grants = grants
+	return errors.Join(l.compileBurst(), l.compileLease())
+}
+
+func (l *Limit) compileBurst() error {
+	switch {
+	case l.Burst == 0:
+		return nil
+	case l.Burst < 0:
 		return fmt.Errorf("burst %d: must be at least 1", l.Burst)
+	case l.Concurrent > 0:
+		return errors.New("burst: a concurrency limit has none")
+	case len(l.grants) > 1:
+		return errors.New("burst: beside several rates it is not clear whose; write a limit for each")
 	}
-	l.rate.Burst = l.Burst
-	return l.rate.Validate()
+	l.grants[0].rate.Burst = l.Burst
+	return l.grants[0].rate.Validate()
+}
+
+func (l *Limit) compileLease() error {
+	switch {
+	case l.Lease == 0:
+		return nil
+	case l.Lease < 2:
+		return fmt.Errorf("lease %d: must be at least 2", l.Lease)
+	case l.Concurrent > 0 || len(l.Count) > 0 || l.Cost != "":
+		return errors.New("lease: stands only beside a rate without count and cost, because what is taken in advance is not given back")
+	}
+	var errs []error
+	for _, g := range l.grants {
+		if l.Lease*10 > g.rate.Capacity() {
+			errs = append(errs, fmt.Errorf("lease %d: must be at most a tenth of what the bucket holds, which is %d for %s", l.Lease, g.rate.Capacity(), g.rate))
+		}
+	}
+	return errors.Join(errs...)
+}
+
+func (l *Limit) compileCost() error {
+	if l.cost = 1; l.Cost == "" {
+		return nil
+	}
+	if l.Concurrent > 0 {
+		return errors.New("cost: a request takes one place")
+	}
+	if name, found := strings.CutPrefix(l.Cost, "header:"); found {
+		if !httpguts.ValidHeaderFieldName(name) {
+			return fmt.Errorf("cost %q: must name a header", l.Cost)
+		}
+		l.costFrom = canonicalHeader(name)
+		return nil
+	}
+	n, err := strconv.ParseInt(l.Cost, 10, 64)
+	if err != nil || n < 1 {
+		return fmt.Errorf("cost %q: must be a number of at least 1, or header:NAME", l.Cost)
+	}
+	l.cost = n
+	return l.checkCost()
+}
+
+// checkCost refuses a cost that never fits.
+func (l *Limit) checkCost() error {
+	var errs []error
+	for _, g := range l.grants {
+		if l.cost > g.rate.Capacity() {
+			errs = append(errs, fmt.Errorf("cost %d: never fits into a bucket of %d", l.cost, g.rate.Capacity()))
+		}
+	}
+	return errors.Join(errs...)
+}
+
+func (l *Limit) compileFallback(fallback ratelimit.Fallback) (err error) {
+	l.fallback = fallback
+	if l.OnError != "" {
+		l.fallback.OnError, err = ratelimit.ParseOnError(l.OnError)
+	}
+	if l.Instances != 0 {
+		l.fallback.Instances = l.Instances
+	}
+	if n := l.fallback.Instances; n < 0 || n > ratelimit.MaxInstances {
+		err = errors.Join(err, fmt.Errorf("instances %d: must be between 1 and %d", n, ratelimit.MaxInstances))
+	}
+	return err
+}
+
+// identify names the buckets: prefix is unique to the limit, and told says how the
+// limit is named in answers. Where several have one name the window tells them
+// apart.
+func (l *Limit) identify(prefix string, names map[string]int) {
+	each := func(grants []grant) {
+		for i := range grants {
+			g := &grants[i]
+			// The first keeps the name a limit with one rate has, so that a second
+			// rate leaves the count of the first as it was.
+			g.bucket, g.told = prefix, l.Name
+			if i > 0 {
+				g.bucket += "." + strconv.Itoa(i)
+			}
+			if g.slots == 0 && names[l.Name] > 1 {
+				g.told += "-" + window(g.rate.Window)
+			}
+		}
+	}
+	each(l.grants)
+	for _, grants := range l.tiers {
+		each(grants)
+	}
 }
 
 func (l *Limit) compileKeys() error {
@@ -224,13 +413,19 @@ func (l *Limit) compileTiers() error {
 		return errors.New("tier: needs a limit by user, tenant or session; before authentication nobody has a role")
 	}
 	var errs []error
-	l.tiers = make(map[string]ratelimit.Rate, len(l.Tier))
+	l.tiers = make(map[string][]grant, len(l.Tier))
 	for role, text := range l.Tier {
-		rate, err := ratelimit.ParseRate(text)
+		grants, err := l.parseGrants(text)
 		if err != nil {
 			errs = append(errs, fmt.Errorf("tier %s: %w", role, err))
+			continue
 		}
-		l.tiers[role] = rate
+		for _, g := range grants {
+			if g.slots == 0 && l.cost > g.rate.Capacity() {
+				errs = append(errs, fmt.Errorf("tier %s: cost %d never fits into a bucket of %d", role, l.cost, g.rate.Capacity()))
+			}
+		}
+		l.tiers[role] = grants
 	}
 	return errors.Join(errs...)
 }
@@ -258,8 +453,14 @@ func (l *Limit) checkWords() error {
 	if l.Mode != "" && l.Mode != "enforce" && l.Mode != modeShadow {
 		errs = append(errs, fmt.Errorf("mode %q: must be enforce or shadow", l.Mode))
 	}
-	if l.OnError != "" && l.OnError != "local" && l.OnError != onErrorOpen && l.OnError != "closed" {
-		errs = append(errs, fmt.Errorf("on_error %q: must be local, open or closed", l.OnError))
+	if l.IPv6Prefix < 0 || l.IPv6Prefix > 128 {
+		errs = append(errs, fmt.Errorf("ipv6_prefix %d: must be between 1 and 128", l.IPv6Prefix))
+	}
+	if l.Concurrent > 0 && len(l.Count) > 0 {
+		errs = append(errs, errors.New("count: a place is free again when the request ends"))
+	}
+	if l.costFrom != "" && len(l.Count) > 0 {
+		errs = append(errs, errors.New("cost from a header beside count: only one of them can say what an answer costs"))
 	}
 	for _, status := range l.Count {
 		if status < 100 || status > 599 {

@@ -10,7 +10,6 @@ import (
 
 	"github.com/moat-gateway/moat/caddymodule/internal/denial"
 	"github.com/moat-gateway/moat/caddymodule/internal/explanation"
-	"github.com/moat-gateway/moat/internal/ratelimit"
 )
 
 // Explain implements explanation.Explainer: it says which limits apply and
@@ -25,18 +24,29 @@ func (h *Handler) Explain(w http.ResponseWriter, r *http.Request, next caddyhttp
 		}
 	}
 	for _, l := range h.Limits {
-		if _, rate, ok := l.applies(r, ex); ok {
+		if _, grants, ok := l.applies(r, ex); ok {
 			t.Add(explanation.Step{
-				Name: "limit", Outcome: explanation.Notes, Says: l.says(rate), Place: l.Place,
+				Name: "limit", Outcome: explanation.Notes, Says: l.says(grants), Place: l.Place,
 			})
 		}
 	}
 	return next.ServeHTTP(w, r)
 }
 
-// says is the limit as on its line, with the rate that counts for the caller.
-func (l *Limit) says(rate ratelimit.Rate) string {
-	text := fmt.Sprintf("%s: %d in %s by %s applies, not charged here", l.Name, rate.N, window(rate.Window), strings.Join(l.By, " "))
+// says is the limit as on its line, with what counts for the caller.
+func (l *Limit) says(grants []grant) string {
+	var parts []string
+	for _, g := range grants {
+		if g.slots > 0 {
+			parts = append(parts, fmt.Sprintf("%d at one time", g.slots))
+			continue
+		}
+		parts = append(parts, fmt.Sprintf("%d in %s", g.rate.N, window(g.rate.Window)))
+	}
+	text := fmt.Sprintf("%s: %s by %s applies, not charged here", l.Name, strings.Join(parts, " and "), strings.Join(l.By, " "))
+	if l.Cost != "" {
+		text += "; a request costs " + l.Cost
+	}
 	if len(l.Count) > 0 {
 		text += fmt.Sprintf("; answers with %v count", l.Count)
 	}

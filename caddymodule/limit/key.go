@@ -4,17 +4,17 @@ import (
 	"net"
 	"net/http"
 	"net/netip"
+	"slices"
 	"strings"
 
 	"github.com/moat-gateway/moat/caddymodule/internal/exchange"
-	"github.com/moat-gateway/moat/internal/ratelimit"
 )
 
 // applies reports whether the limit applies to the request, to whom it is
-// charged and at which rate.
-func (l *Limit) applies(r *http.Request, ex *exchange.Exchange) (subject string, rate ratelimit.Rate, ok bool) {
+// charged and what it grants.
+func (l *Limit) applies(r *http.Request, ex *exchange.Exchange) (subject string, grants []grant, ok bool) {
 	if l.identity && !ex.Caller.Known() {
-		return "", rate, false
+		return "", nil, false
 	}
 	path, bare := ex.Target.Path, ex.BarePath()
 	if !ex.Canonical {
@@ -24,41 +24,52 @@ func (l *Limit) applies(r *http.Request, ex *exchange.Exchange) (subject string,
 	// Either reading of a path with parameters counts: `/auth/login;x` is the
 	// login to a servlet container.
 	if len(l.on) > 0 && !l.matches(r.Method, path) && !l.matches(r.Method, bare) {
-		return "", rate, false
+		return "", nil, false
 	}
 	for _, prefix := range l.except {
 		if ex.Client.IsValid() && prefix.Contains(ex.Client) {
-			return "", rate, false
+			return "", nil, false
 		}
 	}
-	rate = l.rate
-	best := 0.0
-	for role, tier := range l.tiers {
-		if perSecond := float64(tier.N) / tier.Window.Seconds(); perSecond > best && holds(ex.Caller.Roles, role) {
-			rate, best = tier, perSecond
-		}
-	}
+	return l.subject(r, ex, l.plain(bare)), l.granted(ex), true
+}
+
+// plain is the spelling of a path that all spellings of it share.
+func (l *Limit) plain(path string) string {
 	if l.fold {
-		bare = strings.ToLower(bare)
+		path = strings.ToLower(path)
 	}
-	if trimmed := strings.TrimRight(bare, "/"); trimmed != "" {
-		bare = trimmed // A final slash matches the same rule.
+	if trimmed := strings.TrimRight(path, "/"); trimmed != "" {
+		return trimmed // A final slash matches the same rule.
 	}
-	return l.subject(r, ex, bare), rate, true
+	return path
+}
+
+// granted is what the caller's roles grant: of several tiers the highest.
+func (l *Limit) granted(ex *exchange.Exchange) []grant {
+	if len(l.tiers) == 0 {
+		return l.grants
+	}
+	best, grants := 0.0, l.grants
+	for role, tier := range l.tiers {
+		if height := tier[0].height(); height > best && slices.Contains(ex.Caller.Roles, role) {
+			grants, best = tier, height
+		}
+	}
+	return grants
+}
+
+// height orders grants: places, or units a second of the first rate.
+func (g *grant) height() float64 {
+	if g.slots > 0 {
+		return float64(g.slots)
+	}
+	return float64(g.rate.N) / g.rate.Window.Seconds()
 }
 
 func (l *Limit) matches(method, path string) bool {
 	for _, on := range l.on {
 		if on.Match(method, path) {
-			return true
-		}
-	}
-	return false
-}
-
-func holds(roles []string, role string) bool {
-	for _, r := range roles {
-		if r == role {
 			return true
 		}
 	}
@@ -114,7 +125,7 @@ func (l *Limit) part(k key, r *http.Request, ex *exchange.Exchange, path string)
 		}
 	}
 	if value == "" {
-		return "ip:" + address(ex, r)
+		return "ip:" + l.address(ex, r)
 	}
 	return k.kind + ":" + value
 }
@@ -132,19 +143,26 @@ func qualified(ex *exchange.Exchange, value func() string) string {
 	return ex.Caller.Issuer + "\x00" + v
 }
 
-// address is the caller's address; of IPv6 the /64, which is what one
-// subscriber gets.
-func address(ex *exchange.Exchange, r *http.Request) string {
-	addr := ex.Client
-	if !addr.IsValid() {
-		host, _, err := net.SplitHostPort(r.RemoteAddr)
-		if err != nil {
-			return "local" // A Unix socket: the peer is on this machine.
-		}
-		return host
+// address is the caller's address; of IPv6 the network, because one subscriber
+// gets that many addresses.
+func (l *Limit) address(ex *exchange.Exchange, r *http.Request) string {
+	if ex.Client.IsValid() {
+		return l.network(ex.Client)
 	}
-	if addr.Is6() {
-		return netip.PrefixFrom(addr, 64).Masked().Addr().String() + "/64"
+	host, _, err := net.SplitHostPort(r.RemoteAddr)
+	if err != nil {
+		return "local" // A Unix socket: the peer is on this machine.
 	}
-	return addr.String()
+	return host
+}
+
+func (l *Limit) network(addr netip.Addr) string {
+	if !addr.Is6() {
+		return addr.String()
+	}
+	bits := l.IPv6Prefix
+	if bits == 0 {
+		bits = 64
+	}
+	return netip.PrefixFrom(addr, bits).Masked().String()
 }

@@ -8,12 +8,13 @@ import (
 
 	"github.com/moat-gateway/moat/caddymodule/internal/exchange"
 	"github.com/moat-gateway/moat/internal/canon"
+	"github.com/moat-gateway/moat/internal/ratelimit"
 )
 
-// charged is the subject that a limit charges for a path.
-func charged(t *testing.T, l *Limit, fold bool, path string, header http.Header) string {
+// subjectFor is the subject that a limit charges for a path.
+func subjectFor(t *testing.T, l *Limit, fold bool, path string, header http.Header) string {
 	t.Helper()
-	if err := l.compile(fold); err != nil {
+	if err := l.compile(fold, ratelimit.Fallback{}); err != nil {
 		t.Fatal(err)
 	}
 	r := httptest.NewRequest("POST", "/", nil)
@@ -44,9 +45,9 @@ func TestNoSpellingOfAPathIsABucketOfItsOwn(t *testing.T) {
 		"case, where it is folded": {byPath, true, []string{"/q/bob", "/Q/bob", "/q/BOB"}},
 		"case of a param, folded":  {byParam, true, []string{"/q/bob", "/Q/Bob", "/q/BOB"}},
 	} {
-		want := charged(t, row.limit(), row.fold, row.paths[0], nil)
+		want := subjectFor(t, row.limit(), row.fold, row.paths[0], nil)
 		for _, path := range row.paths[1:] {
-			if got := charged(t, row.limit(), row.fold, path, nil); got != want {
+			if got := subjectFor(t, row.limit(), row.fold, path, nil); got != want {
 				t.Errorf("%s: %s is charged to %q, not to %q", name, path, got, want)
 			}
 		}
@@ -66,7 +67,7 @@ func TestSeveralValuesAreNoKey(t *testing.T) {
 		"one cookie":  {"cookie:k", http.Header{"Cookie": {"k=v"}}, "cookie:v"},
 		"two cookies": {"cookie:k", http.Header{"Cookie": {"k=v; k=1"}}, "ip:192.0.2.1"},
 	} {
-		if got := charged(t, l(row.by), false, "/", row.header); got != row.want {
+		if got := subjectFor(t, l(row.by), false, "/", row.header); got != row.want {
 			t.Errorf("%s: %q, want %q", name, got, row.want)
 		}
 	}

@@ -7,7 +7,6 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
-	"slices"
 	"sync"
 	"time"
 
@@ -28,10 +27,11 @@ func init() {
 	httpcaddyfile.RegisterHandlerDirective("moat_limit", parse)
 }
 
-// Handler charges all its limits that apply to a request, or none of them: a
-// request that one limit refuses uses up nothing of the others. It refuses with
-// 429, Retry-After, RateLimit and RateLimit-Policy; with 503 when the shared
-// store is away and a limit says on_error closed.
+// Handler charges all its limits that apply to a request in one step, or none of
+// them: a request that one limit refuses uses up nothing of the others. It refuses
+// with 429, Retry-After, RateLimit and RateLimit-Policy; with 503 when the shared
+// store is away and a limit says on_error closed. Allowed answers carry RateLimit
+// and RateLimit-Policy too.
 //
 // Limits by user, tenant or session must run behind moat_jwt.
 type Handler struct {
@@ -43,15 +43,8 @@ type Handler struct {
 	// It must be set where the guard's is.
 	CaseInsensitive bool `json:"case_insensitive,omitempty"`
 
-	groups []*group
-	pool   sync.Pool
-}
-
-// group is the limits that share a store, so that one call charges them.
-type group struct {
-	store  ratelimit.Store
-	limits []*Limit
-	shadow bool
+	store ratelimit.Store
+	pool  sync.Pool
 }
 
 // CaddyModule returns the module's registration.
@@ -62,19 +55,12 @@ func (*Handler) CaddyModule() caddy.ModuleInfo {
 	}
 }
 
-// Provision compiles the limits and finds their stores.
+// Provision compiles the limits and finds their store.
 func (h *Handler) Provision(ctx caddy.Context) error {
 	source, err := moatapp.Load[ratelimit.Source](ctx)
 	if err != nil {
 		return err
 	}
-	h.pool.New = func() any { return new(charge) }
-	var errs []error
-	if len(h.Limits) == 0 {
-		errs = append(errs, errors.New("limit: needs at least one limit"))
-	}
-	names := make(map[string]int)
-	groups := make(map[string]*group)
 	roles, err := moatapp.Load[rbac.Source](ctx)
 	if err != nil {
 		return err
@@ -88,55 +74,78 @@ func (h *Handler) Provision(ctx caddy.Context) error {
 		}
 		return nil, errors.Join(errs...)
 	})
+	var fallback ratelimit.Fallback
+	h.store, fallback = source.Limiter()
+	h.pool.New = func() any { return new(charge) }
+	errs := []error{h.compile(roles.Roles(), fallback)}
 	for _, l := range h.Limits {
-		if err := errors.Join(l.expand(), l.compile(h.CaseInsensitive), l.checkTiers(roles.Roles())); err != nil {
-			errs = append(errs, fmt.Errorf("%s: %w", l.place(), err))
-			continue
-		}
-		// What is counted tells buckets apart, also those of several handlers in
-		// one site; how fast does not, so that a new rate goes on with the count.
-		shape := l.shape()
-		names[shape]++
-		l.bucket = fmt.Sprintf("%s/%s#%d", h.Site, shape, names[shape])
-		if len(l.bucket) > ratelimit.MaxName {
-			errs = append(errs, fmt.Errorf("%s: name and site have %d bytes together; at most %d are allowed", l.place(), len(l.bucket), ratelimit.MaxName))
-		}
-		key := fmt.Sprintf("%s/%d", l.OnError, l.Instances)
-		if l.Mode == modeShadow {
-			// On its own: a limit that refuses keeps all of its call from being
-			// charged, and a shadow must not touch what the others count.
-			key = l.bucket
-		}
-		if groups[key] == nil {
-			store, err := source.Limiter(l.OnError, l.Instances)
-			if err != nil {
-				errs = append(errs, fmt.Errorf("%s: %w", l.place(), err))
-				continue
-			}
-			groups[key] = &group{store: store, shadow: l.Mode == modeShadow}
-			h.groups = append(h.groups, groups[key])
-		}
-		groups[key].limits = append(groups[key].limits, l)
-		if l.Mode == modeShadow {
+		if l.shadow {
 			ctx.Logger().Warn("limit " + l.Name + " is in shadow mode: it counts and refuses nothing")
 		}
 		if l.OnError == onErrorOpen {
 			ctx.Logger().Warn("limit " + l.Name + ": on_error open: nothing is limited while the store is away")
 		}
-	}
-	for _, g := range h.groups {
-		if len(g.limits) > ratelimit.MaxRequests {
-			errs = append(errs, fmt.Errorf("limit: %d limits are charged together; at most %d are allowed", len(g.limits), ratelimit.MaxRequests))
-		}
+		source.Announce(h.named(l))
 	}
 	return errors.Join(append(errs, telemetry.Register(ctx))...)
 }
 
-// charge is one call's working memory.
+// compile compiles all limits and names what they count.
+func (h *Handler) compile(roles *rbac.Roles, fallback ratelimit.Fallback) error {
+	if len(h.Limits) == 0 {
+		return errors.New("limit: needs at least one limit")
+	}
+	var errs []error
+	shapes, names := make(map[string]int), make(map[string]int)
+	most := 0
+	for _, l := range h.Limits {
+		if err := errors.Join(l.expand(), l.compile(h.CaseInsensitive, fallback), l.checkTiers(roles)); err != nil {
+			errs = append(errs, fmt.Errorf("%s: %w", l.place(), err))
+			continue
+		}
+		most += l.most()
+		names[l.Name] += l.most()
+	}
+	for _, l := range h.Limits {
+		// What is counted tells buckets apart, also those of several handlers in
+		// one site; how fast does not, so that a new rate goes on with the count.
+		shape := l.shape()
+		shapes[shape]++
+		l.identify(fmt.Sprintf("%s/%s#%d", h.Site, shape, shapes[shape]), names)
+		if n := len(h.Site) + len(shape) + 16; n > ratelimit.MaxName {
+			errs = append(errs, fmt.Errorf("%s: name and site have %d bytes together; at most %d are allowed", l.place(), n, ratelimit.MaxName))
+		}
+	}
+	if most > ratelimit.MaxRequests {
+		errs = append(errs, fmt.Errorf("limit: %d limits are charged together; at most %d are allowed", most, ratelimit.MaxRequests))
+	}
+	return errors.Join(errs...)
+}
+
+// most is the largest number of buckets that one request is charged to.
+func (l *Limit) most() int {
+	n := len(l.grants)
+	for _, tier := range l.tiers {
+		n = max(n, len(tier))
+	}
+	return n
+}
+
+// charge is one call's working memory. requests[i] and results[i] belong to
+// limits[i] and told[i].
 type charge struct {
 	limits   []*Limit
+	told     []string
 	requests []ratelimit.Request
 	results  []ratelimit.Result
+}
+
+func (h *Handler) borrow() *charge { return h.pool.Get().(*charge) }
+
+func (h *Handler) bring(c *charge) {
+	clear(c.requests)
+	c.limits, c.told, c.requests, c.results = c.limits[:0], c.told[:0], c.requests[:0], c.results[:0]
+	h.pool.Put(c)
 }
 
 // ServeHTTP charges and goes on, or refuses.
@@ -148,116 +157,135 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyht
 			return denial.Refuse(w, r, &denial.Refusal{Code: denial.Internal, Reason: "limit.no-identity"})
 		}
 	}
-	var taken []reservation
-	for _, g := range h.groups {
-		units, refusal := h.charge(w, r, ex, g)
-		if refusal != nil {
-			// What an earlier group took goes back: all limits or none.
-			giveBack(taken)
-			return denial.Refuse(w, r, refusal)
-		}
-		taken = append(taken, units...)
+	pending, refusal := h.charge(w, r, ex)
+	if refusal != nil {
+		return denial.Refuse(w, r, refusal)
 	}
-	counted := slices.DeleteFunc(taken, func(u reservation) bool { return len(u.limit.Count) == 0 })
-	if len(counted) == 0 {
+	if len(pending) == 0 {
 		return next.ServeHTTP(w, r)
 	}
-	return settle(w, r, next, counted)
+	return h.settle(w, r, next, pending)
 }
 
-func (h *Handler) charge(w http.ResponseWriter, r *http.Request, ex *exchange.Exchange, g *group) ([]reservation, *denial.Refusal) {
-	c := h.pool.Get().(*charge)
-	defer func() {
-		clear(c.requests)
-		c.limits, c.requests, c.results = c.limits[:0], c.requests[:0], c.results[:0]
-		h.pool.Put(c)
-	}()
-	for _, l := range g.limits {
-		if subject, rate, ok := l.applies(r, ex); ok {
-			c.limits = append(c.limits, l)
-			c.requests = append(c.requests, ratelimit.Request{Limit: l.bucket, Subject: subject, Rate: rate, Cost: 1})
-		}
-	}
+// charge takes what the request needs from all limits that apply, or from none.
+func (h *Handler) charge(w http.ResponseWriter, r *http.Request, ex *exchange.Exchange) ([]charged, *denial.Refusal) {
+	c := h.borrow()
+	defer h.bring(c)
+	h.collect(c, r, ex)
 	if len(c.requests) == 0 {
 		return nil, nil
 	}
 	start := time.Now()
 	// The store has a budget of its own. A caller that hangs up must neither
 	// save its unit nor look like a failure of the store.
-	results, err := g.store.Take(context.WithoutCancel(r.Context()), c.requests, c.results)
+	results, err := h.store.Take(context.WithoutCancel(r.Context()), c.requests, c.results)
 	telemetry.StoreSeconds.Observe(time.Since(start).Seconds())
-	if err != nil && g.shadow {
-		ex.Shadow("limit.unavailable")
-		return nil, nil
-	}
 	if err != nil {
 		denial.RetryAfter(w.Header(), time.Second)
 		return nil, &denial.Refusal{Code: denial.Unavailable, Reason: "limit.unavailable"}
 	}
 	c.results = results
-	if g.shadow && !shadow(ex, c) {
-		return nil, nil
+	c.shadows(ex)
+	if refusal := c.refuse(w, ex); refusal != nil {
+		return nil, refusal
 	}
-	if !g.shadow {
-		if refusal := refuse(w, c); refusal != nil {
-			return nil, refusal
-		}
-	}
-	var taken []reservation
-	for i, l := range c.limits {
-		l.allowed.Inc()
-		if len(l.Count) > 0 || len(h.groups) > 1 {
-			taken = append(taken, reservation{limit: l, store: g.store, request: c.requests[i], at: start})
-		}
-	}
-	return taken, nil
+	c.tell(w, ex)
+	return c.allow(), nil
 }
 
-// shadow records what a limit in shadow mode would refuse. It reports whether
-// the limit allows.
-func shadow(ex *exchange.Exchange, c *charge) bool {
-	for i, l := range c.limits {
-		if !c.results[i].Allowed {
-			l.shadowed.Inc()
-			ex.Shadow("limit." + l.Name)
-			return false
-		}
-	}
-	return true
-}
-
-// refuse returns nil when every limit allows.
-func refuse(w http.ResponseWriter, c *charge) *denial.Refusal {
-	var violated []string
-	var retry time.Duration
-	var message string
-	for i, l := range c.limits {
-		if c.results[i].Allowed {
+// collect gathers the limits that apply.
+func (h *Handler) collect(c *charge, r *http.Request, ex *exchange.Exchange) {
+	for _, l := range h.Limits {
+		subject, grants, ok := l.applies(r, ex)
+		if !ok {
 			continue
 		}
-		l.blocked.Inc()
-		violated = append(violated, l.Name)
-		if message == "" {
-			message = l.Message
+		for i := range grants {
+			c.limits = append(c.limits, l)
+			c.told = append(c.told, grants[i].told)
+			c.requests = append(c.requests, l.request(&grants[i], subject))
 		}
-		retry = max(retry, c.results[i].RetryAfter)
 	}
-	if violated == nil {
+}
+
+// request asks for what one request takes of a grant.
+func (l *Limit) request(g *grant, subject string) ratelimit.Request {
+	req := ratelimit.Request{
+		Limit: g.bucket, Subject: subject, Rate: g.rate, Slots: g.slots, Cost: l.cost, Lease: l.Lease,
+		Shadow: l.shadow, Tentative: l.pending(), Fallback: l.fallback,
+	}
+	if g.slots > 0 {
+		req.Holder = ratelimit.NewHolder()
+	}
+	return req
+}
+
+// shadows records what limits in shadow mode would refuse.
+func (c *charge) shadows(ex *exchange.Exchange) {
+	var last *Limit
+	for i, l := range c.limits {
+		if !l.shadow || c.results[i].Allowed || l == last {
+			continue
+		}
+		last = l // Once, however many of its rates refuse.
+		if c.results[i].Unavailable {
+			ex.Shadow("limit.unavailable")
+			continue
+		}
+		l.shadowed.Inc()
+		ex.Shadow("limit." + l.Name)
+	}
+}
+
+// refuse returns nil when every limit that is enforced allows.
+func (c *charge) refuse(w http.ResponseWriter, ex *exchange.Exchange) *denial.Refusal {
+	var refusal *denial.Refusal
+	var retry time.Duration
+	var last *Limit
+	for i, l := range c.limits {
+		if l.shadow || c.results[i].Allowed {
+			continue
+		}
+		if refusal == nil {
+			refusal = &denial.Refusal{Code: denial.RateLimited, Reason: "limit." + l.Name}
+		}
+		if refusal.Detail == "" {
+			refusal.Detail = l.Message
+		}
+		if l != last {
+			l.blocked.Inc()
+		}
+		last = l
+		refusal.Violated = append(refusal.Violated, c.told[i])
+		retry = max(retry, c.results[i].RetryAfter)
+		ex.Limits = append(ex.Limits, c.reported(i))
+	}
+	if refusal == nil {
 		return nil
 	}
-	reported := make([]ratelimit.Reported, len(c.limits))
-	for i, l := range c.limits {
-		reported[i] = ratelimit.Reported{Name: l.Name, Rate: c.requests[i].Rate, Result: c.results[i]}
-	}
-	w.Header()["Ratelimit-Policy"] = []string{ratelimit.PolicyHeader(reported)}
-	w.Header()["Ratelimit"] = []string{ratelimit.LimitHeader(reported)}
+	c.tell(w, ex)
 	denial.RetryAfter(w.Header(), retry)
-	return &denial.Refusal{
-		Code:     denial.RateLimited,
-		Reason:   "limit." + violated[0],
-		Detail:   message,
-		Violated: violated,
+	return refusal
+}
+
+// allow counts the limits that allowed and returns those that the answer has a
+// bearing on.
+func (c *charge) allow() []charged {
+	var pending []charged
+	var last *Limit
+	for i, l := range c.limits {
+		if !c.results[i].Allowed {
+			continue // A shadow, of which nothing was taken.
+		}
+		if l != last {
+			l.allowed.Inc()
+		}
+		last = l
+		if l.pending() {
+			pending = append(pending, charged{limit: l, request: c.requests[i]})
+		}
 	}
+	return pending
 }
 
 // Interface guards.

@@ -22,6 +22,7 @@ import (
 	"github.com/moat-gateway/moat/internal/audit"
 	"github.com/moat-gateway/moat/internal/canon"
 	"github.com/moat-gateway/moat/internal/identity"
+	"github.com/moat-gateway/moat/internal/ratelimit"
 	"github.com/moat-gateway/moat/internal/rbac"
 )
 
@@ -91,6 +92,9 @@ type Exchange struct {
 	// Shadowed are the reasons that would have refused the request had their
 	// part not been in shadow mode.
 	Shadowed []string
+
+	// Limits are the limits that were charged and may be told to the caller.
+	Limits []ratelimit.Reported
 
 	// TrailDown is the reason why the audit trail cannot take an event now.
 	TrailDown error

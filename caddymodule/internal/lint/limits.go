@@ -13,18 +13,20 @@ import (
 
 // limit is one limit of a moat_limit.
 type limit struct {
-	Name      string            `json:"name"`
-	Rate      string            `json:"rate"`
-	By        []string          `json:"by"`
-	On        []on              `json:"on"`
-	Count     []int             `json:"count"`
-	Tier      map[string]string `json:"tier"`
-	Burst     int64             `json:"burst"`
-	Except    []string          `json:"except"`
-	Mode      string            `json:"mode"`
-	OnError   string            `json:"on_error"`
-	Instances int               `json:"instances"`
-	Place     string            `json:"place"`
+	Name       string            `json:"name"`
+	Rate       string            `json:"rate"`
+	Concurrent int64             `json:"concurrent"`
+	By         []string          `json:"by"`
+	On         []on              `json:"on"`
+	Count      []int             `json:"count"`
+	Cost       string            `json:"cost"`
+	Tier       map[string]string `json:"tier"`
+	Burst      int64             `json:"burst"`
+	Except     []string          `json:"except"`
+	Mode       string            `json:"mode"`
+	OnError    string            `json:"on_error"`
+	Instances  int               `json:"instances"`
+	Place      string            `json:"place"`
 
 	partial bool // not every request of the site comes to it
 }
@@ -34,7 +36,13 @@ type on struct {
 	Pattern string   `json:"pattern"`
 }
 
-func (l *limit) name() string { return cmp.Or(l.Name, strings.Join(l.By, "-")) }
+func (l *limit) name() string {
+	keys := strings.Join(l.By, "-")
+	if l.Concurrent > 0 {
+		keys = "concurrent-" + keys
+	}
+	return cmp.Or(l.Name, keys)
+}
 
 // limits judges the limits of one handler and adds them to what requests have
 // passed.
@@ -160,7 +168,7 @@ func (w *walker) dominated(l *limit, others []*limit) {
 // of a bucket of b is also a charge of one bucket of a, which holds no more and
 // fills no faster.
 func forestalls(a, b *limit) bool {
-	return a.Mode != "shadow" && len(a.Tier) == 0 && a.OnError == b.OnError && a.Instances == b.Instances &&
+	return a.Mode != "shadow" && len(a.Tier) == 0 && a.Cost == b.Cost && a.OnError == b.OnError && a.Instances == b.Instances &&
 		coarser(a.By, b.By) && wider(a, b) && tighter(a, b)
 }
 
@@ -232,7 +240,8 @@ func (l *linter) sites() {
 func (l *linter) anonymous(s *site) {
 	some := false
 	for _, lim := range s.limits {
-		if lim.Mode == "shadow" && !s.shadowed || byIdentity(lim) {
+		// How many requests run at one time says nothing of how many come.
+		if lim.Mode == "shadow" && !s.shadowed || byIdentity(lim) || lim.Concurrent > 0 {
 			continue
 		}
 		if _, chosen := fromCaller(lim); chosen {

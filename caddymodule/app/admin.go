@@ -1,0 +1,189 @@
+package app
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net/http"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/caddyserver/caddy/v2"
+
+	"github.com/moat-gateway/moat/internal/audit"
+	"github.com/moat-gateway/moat/internal/ratelimit"
+)
+
+func init() { caddy.RegisterModule(Admin{}) }
+
+// Admin answers at /moat/limit of Caddy's admin endpoint: GET shows what callers
+// have left, DELETE gives it all back. Parameters: name, key (once for each key of
+// the limit, in order) and optionally site.
+type Admin struct{}
+
+// CaddyModule returns the module's registration.
+func (Admin) CaddyModule() caddy.ModuleInfo {
+	return caddy.ModuleInfo{ID: "admin.api.moat", New: func() caddy.Module { return new(Admin) }}
+}
+
+// Routes implements caddy.AdminRouter. Caddy keeps the routes of a configuration
+// that failed to load, so each request asks for the app that is live.
+func (Admin) Routes() []caddy.AdminRoute {
+	return []caddy.AdminRoute{{Pattern: "/moat/limit", Handler: caddy.AdminHandlerFunc(serveLimit)}}
+}
+
+// LimitState is what a limit says about one subject.
+type LimitState struct {
+	// Site and Name of the limit, the keys it counts by, and what it grants.
+	Site  string   `json:"site"`
+	Name  string   `json:"name"`
+	By    []string `json:"by"`
+	Limit string   `json:"limit"`
+	// Subject that is counted.
+	Subject string `json:"subject"`
+	// Remaining units or places.
+	Remaining int64 `json:"remaining"`
+	// RetryAfterMS is the time until one unit is there, ResetAfterMS until all are,
+	// in milliseconds.
+	RetryAfterMS int64 `json:"retryAfterMs"`
+	ResetAfterMS int64 `json:"resetAfterMs"`
+	// Degraded says that the shared store is away and this is what the instance
+	// counted alone.
+	Degraded bool `json:"degraded,omitempty"`
+}
+
+// maxLimitKeys bounds the key parameters of one question.
+const maxLimitKeys = 16
+
+func serveLimit(w http.ResponseWriter, r *http.Request) error {
+	if r.Method != http.MethodGet && r.Method != http.MethodDelete {
+		w.Header().Set("Allow", "GET, DELETE")
+		return apiError(http.StatusMethodNotAllowed, fmt.Errorf("method %s: must be GET or DELETE", r.Method))
+	}
+	a := live.Load()
+	if a == nil {
+		return apiError(http.StatusServiceUnavailable, errors.New("no moat configuration is running"))
+	}
+	found, err := a.findLimits(r)
+	if err != nil {
+		return err
+	}
+	action := "limit.show"
+	if r.Method == http.MethodDelete {
+		action = "limit.reset"
+		err = a.resetLimits(r, found)
+	}
+	outcome := audit.Allow
+	if err != nil {
+		outcome = audit.Failure
+	}
+	for _, f := range found {
+		a.trail.event(audit.Admin, action, "limit "+f.named.Name, outcome, func(d *audit.Details) {
+			d.Set("site", f.named.Site)
+			d.Set("key", f.shown())
+		})
+	}
+	if err != nil {
+		return apiError(http.StatusServiceUnavailable, err)
+	}
+	states, err := a.limitStates(r, found)
+	if err != nil {
+		return apiError(http.StatusServiceUnavailable, err)
+	}
+	w.Header().Set("Content-Type", "application/json")
+	return json.NewEncoder(w).Encode(struct {
+		Limits []LimitState `json:"limits"`
+	}{states})
+}
+
+func apiError(status int, err error) error { return caddy.APIError{HTTPStatus: status, Err: err} }
+
+// foundBucket is one bucket that a question is about.
+type foundBucket struct {
+	named  ratelimit.Named
+	bucket ratelimit.Bucket
+}
+
+// shown is the subject for the trail, which holds no credential.
+func (f *foundBucket) shown() string {
+	if slices.ContainsFunc(f.named.By, func(by string) bool {
+		return by == "session" || strings.HasPrefix(by, "header:") || strings.HasPrefix(by, "cookie:")
+	}) {
+		return "(hidden)"
+	}
+	return f.bucket.Subject
+}
+
+func (a *App) findLimits(r *http.Request) ([]foundBucket, error) {
+	query := r.URL.Query()
+	name, site, keys := query.Get("name"), query.Get("site"), query["key"]
+	if name == "" || len(keys) > maxLimitKeys {
+		return nil, apiError(http.StatusBadRequest, fmt.Errorf("needs a name and at most %d keys", maxLimitKeys))
+	}
+	var found []foundBucket
+	var errs []error
+	named := false
+	for _, n := range a.limiter.named {
+		if n.Name != name || site != "" && n.Site != site {
+			continue
+		}
+		named = true
+		buckets, err := n.Buckets(keys, a.issuerNames())
+		errs = append(errs, err)
+		for _, b := range buckets {
+			found = append(found, foundBucket{n, b})
+		}
+	}
+	switch {
+	case !named:
+		return nil, apiError(http.StatusNotFound, fmt.Errorf("limit %.128q: no such limit; there are: %s", name, a.limitNames(site)))
+	case len(found) == 0:
+		return nil, apiError(http.StatusBadRequest, errors.Join(append(errs, errors.New("the limit counts nobody by these keys"))...))
+	}
+	return found, nil
+}
+
+func (a *App) limitNames(site string) string {
+	var names []string
+	for _, n := range a.limiter.named {
+		if site == "" || n.Site == site {
+			names = append(names, n.Name)
+		}
+	}
+	slices.Sort(names)
+	return strings.Join(slices.Compact(names), ", ")
+}
+
+func (a *App) limitStates(r *http.Request, found []foundBucket) ([]LimitState, error) {
+	states := make([]LimitState, 0, len(found))
+	for _, f := range found {
+		results, err := a.limiter.store().Take(r.Context(), []ratelimit.Request{f.bucket.Request}, nil)
+		if err != nil {
+			return nil, fmt.Errorf("limit %s: %w", f.named.Name, err)
+		}
+		states = append(states, LimitState{
+			Site: f.named.Site, Name: f.named.Name, By: f.named.By, Limit: f.bucket.Limit, Subject: f.bucket.Subject,
+			Remaining: results[0].Remaining, Degraded: results[0].Degraded,
+			RetryAfterMS: milliseconds(results[0].RetryAfter), ResetAfterMS: milliseconds(results[0].ResetAfter),
+		})
+	}
+	return states, nil
+}
+
+// milliseconds rounds up: waiting that long is enough.
+func milliseconds(d time.Duration) int64 {
+	return int64((d + time.Millisecond - 1) / time.Millisecond)
+}
+
+func (a *App) resetLimits(r *http.Request, found []foundBucket) error {
+	var errs []error
+	for _, f := range found {
+		if err := a.limiter.store().Reset(r.Context(), []ratelimit.Request{f.bucket.Request}); err != nil {
+			errs = append(errs, fmt.Errorf("limit %s: %w", f.named.Name, err))
+		}
+	}
+	return errors.Join(errs...)
+}
+
+var _ caddy.AdminRouter = Admin{}
