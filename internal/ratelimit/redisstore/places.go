@@ -11,14 +11,15 @@ const (
 	// placeTTL is how long a place is held unless it is renewed: what an instance
 	// that crashed keeps from others.
 	placeTTL = 30 * time.Second
-	// renewEvery leaves room for two failures.
-	renewEvery = placeTTL / 3
+	// renewals in the time of a place leave room for two failures.
+	renewals = 3
 )
 
 // places are what this instance holds. A goroutine renews them while there are
 // any.
 type places struct {
 	renew func([]ratelimit.Request)
+	every time.Duration
 
 	mu       sync.Mutex
 	held     map[string]ratelimit.Request // by limit and holder
@@ -61,7 +62,7 @@ func (p *places) drop(reqs []ratelimit.Request) {
 }
 
 func (p *places) keep() {
-	ticker := time.NewTicker(renewEvery)
+	ticker := time.NewTicker(p.every)
 	defer ticker.Stop()
 	for range ticker.C {
 		held := p.snapshot()

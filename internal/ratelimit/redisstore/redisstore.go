@@ -69,6 +69,7 @@ type Store struct {
 	cluster bool
 	batches batcher
 	places  places
+	ttl     time.Duration // of places
 }
 
 var _ ratelimit.Store = (*Store)(nil)
@@ -104,7 +105,7 @@ func New(client redis.UniversalClient, cfg Config) (*Store, error) {
 		cluster: cluster,
 	}
 	s.batches.client, s.batches.timeout, s.batches.single = client, cfg.Timeout, cluster
-	s.places.renew = s.renew
+	s.holdPlacesFor(placeTTL)
 	return s, nil
 }
 
@@ -207,6 +208,11 @@ func (s *Store) change(ctx context.Context, op string, reqs []ratelimit.Request,
 		_, _, err := s.run(ctx, op, group)
 		return err
 	})
+}
+
+func (s *Store) holdPlacesFor(ttl time.Duration) {
+	s.ttl = ttl
+	s.places.renew, s.places.every = s.renew, ttl/renewals
 }
 
 // renew keeps places from expiring.

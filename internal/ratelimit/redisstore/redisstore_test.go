@@ -3,6 +3,7 @@ package redisstore_test
 import (
 	"context"
 	"errors"
+	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -61,7 +62,7 @@ func take(tb testing.TB, s ratelimit.Store, reqs []ratelimit.Request) []ratelimi
 // prefixes keeps the subtests of one server apart.
 func prefixes() func() string {
 	var n atomic.Int64
-	return func() string { return "t" + string(rune('a'+n.Add(1))) + ":" }
+	return func() string { return "t" + strconv.FormatInt(n.Add(1), 10) + ":" }
 }
 
 func TestStoreKeepsTheContract(t *testing.T) {
@@ -378,10 +379,23 @@ func TestUserNeedsOnlyTheRightsNamed(t *testing.T) {
 	if err := errors.Join(
 		s.Give(ctx, one("a", "x", perMinute, 1)),
 		s.Give(ctx, one("a", "x", perMinute, 1)),
+		s.Debit(ctx, one("a", "x", perMinute, 1)),
+		// Nobody hears of it, and it is done.
 		s.Reset(ctx, one("a", "x", perMinute, 1)),
 	); err != nil {
 		t.Fatal(err)
 	}
+	if err := admin.Do(ctx, "ACL", "SETUSER", "moat", "+zadd", "+zrem", "+zcount", "+zremrangebyscore", "+pexpire",
+		"+publish", "+subscribe", "resetchannels", "&moat:rl:reset").Err(); err != nil {
+		t.Fatal(err)
+	}
+	place := []ratelimit.Request{{Limit: "c", Subject: "x", Slots: 1, Cost: 1, Holder: "h"}}
+	take(t, s, place)
+	told := watch(t, s)
+	if err := errors.Join(s.Give(ctx, place), s.Reset(ctx, place)); err != nil {
+		t.Fatal(err)
+	}
+	wantTold(t, told, "c", "x")
 	if _, err := newStore(t, client, redisstore.Config{Prefix: "other:"}).
 		Take(ctx, one("a", "x", perMinute, 1), nil); err == nil {
 		t.Fatal("the test's user may do everything: it proves nothing")

@@ -19,7 +19,7 @@ func (s *Store) run(ctx context.Context, op string, reqs []ratelimit.Request) (s
 	args := make([]any, 0, 2+4*len(reqs))
 	args = append(args, op, s.clock())
 	for i := range reqs {
-		args = appendRequest(args, &reqs[i])
+		args = s.appendRequest(args, &reqs[i])
 	}
 	reply, err := s.eval(ctx, s.keys(reqs), args)
 	if err != nil {
@@ -52,7 +52,7 @@ func (s *Store) eval(ctx context.Context, keys []string, args []any) ([]int64, e
 	return cmd.Int64Slice()
 }
 
-func appendRequest(args []any, r *ratelimit.Request) []any {
+func (s *Store) appendRequest(args []any, r *ratelimit.Request) []any {
 	shadow := ""
 	if r.Shadow {
 		shadow = "s"
@@ -64,7 +64,7 @@ func appendRequest(args []any, r *ratelimit.Request) []any {
 	if r.Cost == 0 {
 		holder = ""
 	}
-	return append(args, shadow+"c", r.Slots, placeTTL.Microseconds(), holder)
+	return append(args, shadow+"c", r.Slots, s.ttl.Microseconds(), holder)
 }
 
 // clock is the test clock in microseconds, or empty for the server's own.

@@ -78,22 +78,31 @@ func testInvalid(h *harness) {
 	young := request("a", "x", perMinute, 1)
 	young.Age = -1
 	for name, reqs := range map[string][]ratelimit.Request{
-		"zero request":   {{}},
-		"no limit":       {request("", "x", perMinute, 1)},
-		"long limit":     {request(strings.Repeat("l", ratelimit.MaxName+1), "x", perMinute, 1)},
-		"no subject":     {request("a", "", perMinute, 1)},
-		"no rate":        {request("a", "x", ratelimit.Rate{}, 1)},
-		"negative cost":  {request("a", "x", perMinute, -1)},
-		"huge cost":      {request("a", "x", perMinute, 1<<40+1)},
-		"negative age":   {young},
-		"named twice":    {request("a", "x", perMinute, 1), request("a", "x", perMinute, 1)},
-		"too many":       many,
-		"second invalid": {request("a", "x", perMinute, 1), request("b", "", perMinute, 1)},
+		"zero request":      {{}},
+		"no limit":          {request("", "x", perMinute, 1)},
+		"long limit":        {request(strings.Repeat("l", ratelimit.MaxName+1), "x", perMinute, 1)},
+		"no subject":        {request("a", "", perMinute, 1)},
+		"no rate":           {request("a", "x", ratelimit.Rate{}, 1)},
+		"negative cost":     {request("a", "x", perMinute, -1)},
+		"huge cost":         {request("a", "x", perMinute, 1<<40+1)},
+		"negative age":      {young},
+		"named twice":       {request("a", "x", perMinute, 1), request("a", "x", perMinute, 1)},
+		"too many":          many,
+		"place for nobody":  {{Limit: "a", Subject: "x", Slots: 1, Cost: 1}},
+		"two places":        {{Limit: "a", Subject: "x", Slots: 3, Cost: 2, Holder: "h"}},
+		"too many places":   {place("a", "x", ratelimit.MaxSlots+1, "h")},
+		"fewer than none":   {place("a", "x", -1, "h")},
+		"unknown policy":    {{Limit: "a", Subject: "x", Rate: perMinute, Cost: 1, Fallback: ratelimit.Fallback{OnError: 3}}},
+		"too many of us":    {{Limit: "a", Subject: "x", Rate: perMinute, Cost: 1, Fallback: ratelimit.Fallback{Instances: ratelimit.MaxInstances + 1}}},
+		"fewer than one us": {{Limit: "a", Subject: "x", Rate: perMinute, Cost: 1, Fallback: ratelimit.Fallback{Instances: -1}}},
+		"negative lease":    {{Limit: "a", Subject: "x", Rate: perMinute, Cost: 1, Lease: -1}},
+		"second invalid":    {request("a", "x", perMinute, 1), request("b", "", perMinute, 1)},
 	} {
 		results, errTake := h.store.Take(context.Background(), reqs, nil)
 		errGive := h.store.Give(context.Background(), reqs)
+		errDebit := h.store.Debit(context.Background(), reqs)
 		errReset := h.store.Reset(context.Background(), reqs)
-		for _, err := range []error{errTake, errGive, errReset} {
+		for _, err := range []error{errTake, errGive, errDebit, errReset} {
 			if !errors.Is(err, ratelimit.ErrInvalid) {
 				h.Errorf("%s: error %v, want ErrInvalid", name, err)
 			}

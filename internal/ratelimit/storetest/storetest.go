@@ -69,6 +69,16 @@ func Run(t *testing.T, newStore Factory) {
 		{"CanceledClientIsCountedAllTheSame", testCanceled},
 		{"ParallelCallersGetTheBurstExactly", testParallel},
 		{"ParallelAllOrNoneLosesNothing", testParallelAllOrNone},
+		{"PlacesAreTakenAndGivenBack", testPlaces},
+		{"LookingTakesNoPlace", testPlacesLook},
+		{"ResetFreesPlaces", testPlacesReset},
+		{"FewerPlacesApplyAtOnce", testPlacesLowered},
+		{"PlacesAndRatesAreAllOrNone", testPlacesAndRates},
+		{"ParallelHoldersNeverExceedThePlaces", testPlacesParallel},
+		{"AShadowStopsNobody", testShadow},
+		{"AShadowIsChargedOnlyWithTheOthers", testShadowBesideARefusal},
+		{"AShadowOfAnotherSubjectToo", testShadowOfAnotherSubject},
+		{"DebitTakesWhatIsThere", testDebit},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			clock := NewClock()
