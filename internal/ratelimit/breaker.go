@@ -30,16 +30,24 @@ type BreakerConfig struct {
 	// once each and in order. The call that changed the mode waits for it, so
 	// it should return quickly; it may ask Degraded. Optional.
 	OnChange func(degraded bool)
+	// Probe asks the store for what only one that works can do, within a budget of
+	// its own. With it an open breaker lets nobody pass and probes in the
+	// background, so that no client waits for a store that is away, and nobody's
+	// refusal is taken for proof that it is back. Default: none, and single calls
+	// are let through.
+	Probe func() error
 }
 
 // Breaker keeps a store that fails from being asked for every request. It opens
 // after 5 failures in a row, or after one second of failures only, and then lets
-// single calls through until one succeeds. It has no goroutine of its own: a
-// probe is a request of a client. One Breaker belongs to one remote store and
-// may be shared by several Guarded.
+// single calls through, or probes, until one succeeds. One Breaker belongs to one
+// remote store and may be shared by several Guarded.
 type Breaker struct {
 	now      func() time.Time
 	onChange func(degraded bool)
+	probe    func() error
+	closed   chan struct{}
+	closing  sync.Once
 
 	degraded atomic.Bool  // the breaker is open
 	failures atomic.Int32 // in a row; written under mu
@@ -57,8 +65,11 @@ func NewBreaker(cfg BreakerConfig) *Breaker {
 	if cfg.Now == nil {
 		cfg.Now = time.Now
 	}
-	return &Breaker{now: cfg.Now, onChange: cfg.OnChange}
+	return &Breaker{now: cfg.Now, onChange: cfg.OnChange, probe: cfg.Probe, closed: make(chan struct{})}
 }
+
+// Close ends probing in the background.
+func (b *Breaker) Close() { b.closing.Do(func() { close(b.closed) }) }
 
 // Degraded reports whether the breaker is open.
 func (b *Breaker) Degraded() bool { return b.degraded.Load() }
@@ -68,6 +79,9 @@ func (b *Breaker) Degraded() bool { return b.degraded.Load() }
 func (b *Breaker) enter() (probe, ok bool) {
 	if !b.degraded.Load() {
 		return false, true
+	}
+	if b.probe != nil {
+		return false, false
 	}
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -111,10 +125,30 @@ func (b *Breaker) failed() {
 		if n >= tripFailures || now.Sub(b.since) >= tripAfter {
 			b.degraded.Store(true)
 			b.probeAt = now.Add(probeDelay())
+			if b.probe != nil {
+				go b.keepProbing()
+			}
 		}
 	}
 	b.mu.Unlock()
 	b.tell()
+}
+
+// keepProbing ends when a probe succeeds.
+func (b *Breaker) keepProbing() {
+	for {
+		timer := time.NewTimer(probeDelay())
+		select {
+		case <-b.closed:
+			timer.Stop()
+			return
+		case <-timer.C:
+		}
+		if b.probe() == nil {
+			b.succeeded(true)
+			return
+		}
+	}
 }
 
 // tell reports the mode as it is now if that was not yet reported. Its own lock

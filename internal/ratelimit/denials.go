@@ -35,6 +35,8 @@ type Denials struct {
 	next  Store
 	now   func() time.Time
 	count atomic.Int64 // entries, so that with none nothing is hashed
+	// resets counts what Reset and Forget end, so that an answer from before is not kept.
+	resets atomic.Uint64
 
 	shards [denialShards]denialShard
 }
@@ -74,12 +76,15 @@ func (d *Denials) Take(ctx context.Context, reqs []Request, dst []Result) ([]Res
 	if results, known := d.recall(reqs, dst); known {
 		return results, nil
 	}
+	// Both from before the call: the store decides no earlier, so a refusal that
+	// took long to arrive is not kept past its RetryAfter.
+	now, resets := d.now(), d.resets.Load()
 	results, err := d.next.Take(ctx, reqs, dst)
 	if err != nil {
 		return nil, err
 	}
 	for i := range results {
-		d.learn(&reqs[i], &results[i])
+		d.learn(&reqs[i], &results[i], now, resets)
 	}
 	return results, nil
 }
@@ -92,42 +97,67 @@ func (d *Denials) recall(reqs []Request, dst []Result) ([]Result, bool) {
 		return nil, false
 	}
 	now := d.now()
-	dst, known := dst[:0], false
-	for i := range reqs {
-		r := Result{Allowed: true}
-		if reqs[i].keepsDenial() {
-			if kept, ok := d.lookup(&reqs[i], now); ok {
-				r, known = kept, true
-			}
-		}
-		dst = append(dst, r)
+	dst, known, due := d.lookupAll(reqs, dst, now, false)
+	if due && !known {
+		// Only now: a call that another refusal stops asks nobody, and must not
+		// put off the asking.
+		dst, known, _ = d.lookupAll(reqs, dst, now, true)
 	}
 	return dst, known
 }
 
-func (d *Denials) lookup(r *Request, now time.Time) (Result, bool) {
+// lookupAll looks every request up. due reports a refusal that is to be asked for
+// again; with claim this caller asks.
+func (d *Denials) lookupAll(reqs []Request, dst []Result, now time.Time, claim bool) (_ []Result, known, due bool) {
+	dst = dst[:0]
+	for i := range reqs {
+		r := Result{Allowed: true}
+		if reqs[i].keepsDenial() {
+			kept, state := d.lookup(&reqs[i], now, claim)
+			if state == denialKnown {
+				r, known = kept, true
+			}
+			due = due || state == denialDue
+		}
+		dst = append(dst, r)
+	}
+	return dst, known, due
+}
+
+// denialState is what is known of a request.
+type denialState uint8
+
+const (
+	denialUnknown denialState = iota
+	denialKnown
+	denialDue
+)
+
+func (d *Denials) lookup(r *Request, now time.Time, claim bool) (Result, denialState) {
 	key := KeyHash(r.Limit, r.Subject)
 	sh := d.shard(key)
 	sh.mu.Lock()
 	defer sh.mu.Unlock()
 	e, found := sh.entries[key]
 	if !found {
-		return Result{}, false
+		return Result{}, denialUnknown
 	}
 	switch {
 	case !now.Before(e.over):
 		delete(sh.entries, key)
 		d.count.Add(-1)
-		return Result{}, false
+		return Result{}, denialUnknown
 	case e.rate != r.Rate || e.cost != r.Cost:
-		return Result{}, false
+		return Result{}, denialUnknown
 	case !now.Before(e.ask):
-		// This caller asks; whoever comes meanwhile keeps the refusal.
-		e.ask = now.Add(r.denialTime())
-		sh.entries[key] = e
-		return Result{}, false
+		if claim {
+			// This caller asks; whoever comes meanwhile keeps the refusal.
+			e.ask = now.Add(r.denialTime())
+			sh.entries[key] = e
+		}
+		return Result{}, denialDue
 	}
-	return Result{Remaining: e.remaining, RetryAfter: e.over.Sub(now), ResetAfter: max(0, e.full.Sub(now))}, true
+	return Result{Remaining: e.remaining, RetryAfter: e.over.Sub(now), ResetAfter: max(0, e.full.Sub(now))}, denialKnown
 }
 
 func (r *Request) denialTime() time.Duration {
@@ -138,7 +168,7 @@ func (r *Request) denialTime() time.Duration {
 }
 
 // learn keeps a refusal. What allows again ends the one that was kept.
-func (d *Denials) learn(r *Request, result *Result) {
+func (d *Denials) learn(r *Request, result *Result, asked time.Time, resets uint64) {
 	if result.Allowed {
 		d.forget(r)
 		return
@@ -146,11 +176,13 @@ func (d *Denials) learn(r *Request, result *Result) {
 	if !r.keepsDenial() || result.Degraded || result.RetryAfter <= 0 {
 		return
 	}
-	now := d.now()
 	key := KeyHash(r.Limit, r.Subject)
 	sh := d.shard(key)
 	sh.mu.Lock()
 	defer sh.mu.Unlock()
+	if d.resets.Load() != resets {
+		return
+	}
 	if sh.entries == nil {
 		sh.entries = make(map[[16]byte]denial)
 	}
@@ -162,7 +194,7 @@ func (d *Denials) learn(r *Request, result *Result) {
 	}
 	sh.entries[key] = denial{
 		rate: r.Rate, cost: r.Cost, remaining: result.Remaining,
-		over: now.Add(result.RetryAfter), full: now.Add(result.ResetAfter), ask: now.Add(r.denialTime()),
+		over: asked.Add(result.RetryAfter), full: asked.Add(result.ResetAfter), ask: asked.Add(r.denialTime()),
 	}
 }
 
@@ -179,12 +211,14 @@ func (d *Denials) shard(key [16]byte) *denialShard { return &d.shards[int(key[0]
 
 func (d *Denials) forget(r *Request) {
 	if d.count.Load() > 0 {
-		d.Forget([][16]byte{KeyHash(r.Limit, r.Subject)})
+		d.drop(KeyHash(r.Limit, r.Subject))
 	}
 }
 
 // Forget drops the refusals of the buckets (see KeyHash), or all for nil.
 func (d *Denials) Forget(keys [][16]byte) {
+	// Before the dropping, so that an answer on its way is either dropped or not kept.
+	d.resets.Add(1)
 	if keys == nil {
 		for i := range d.shards {
 			sh := &d.shards[i]
@@ -196,13 +230,17 @@ func (d *Denials) Forget(keys [][16]byte) {
 		return
 	}
 	for _, key := range keys {
-		sh := d.shard(key)
-		sh.mu.Lock()
-		if _, found := sh.entries[key]; found {
-			delete(sh.entries, key)
-			d.count.Add(-1)
-		}
-		sh.mu.Unlock()
+		d.drop(key)
+	}
+}
+
+func (d *Denials) drop(key [16]byte) {
+	sh := d.shard(key)
+	sh.mu.Lock()
+	defer sh.mu.Unlock()
+	if _, found := sh.entries[key]; found {
+		delete(sh.entries, key)
+		d.count.Add(-1)
 	}
 }
 
@@ -219,6 +257,7 @@ func (d *Denials) Debit(ctx context.Context, reqs []Request) error { return d.ne
 // Reset passes on and forgets the refusals.
 func (d *Denials) Reset(ctx context.Context, reqs []Request) error {
 	err := d.next.Reset(ctx, reqs)
+	d.resets.Add(1)
 	d.forgetAll(reqs)
 	return err
 }

@@ -2,6 +2,7 @@ package ratelimit_test
 
 import (
 	"errors"
+	"math/rand/v2"
 	"strings"
 	"testing"
 	"time"
@@ -287,5 +288,109 @@ func TestTooManyRequestsAreInvalid(t *testing.T) {
 	}
 	if err := ratelimit.Check(nil); err != nil {
 		t.Errorf("none: %v", err)
+	}
+}
+
+// settleRow is one call: who asks, what is taken already and what becomes of it.
+type settleRow struct {
+	name    string
+	reqs    []ratelimit.Request
+	taken   []int64 // seconds ahead, or places in use
+	charged bool
+	want    []int64
+	allowed []bool
+}
+
+func TestSettleWithShadowsAndPlaces(t *testing.T) {
+	counts := ratelimit.Request{Rate: perMinute, Cost: 2}
+	shadow := ratelimit.Request{Rate: perMinute, Cost: 1, Shadow: true}
+	place := ratelimit.Request{Slots: 3, Cost: 1, Holder: "h"}
+	shadowPlace := ratelimit.Request{Slots: 3, Cost: 1, Holder: "h", Shadow: true}
+	look := ratelimit.Request{Slots: 3}
+	type rs = []ratelimit.Request
+	for _, tt := range []settleRow{
+		{"shadow that fits is charged", rs{counts, shadow}, []int64{0, 0}, true, []int64{20, 10}, []bool{true, true}},
+		{"shadow that does not fit stops nobody", rs{counts, shadow}, []int64{0, 60}, true, []int64{20, 60}, []bool{true, false}},
+		{"shadow first", rs{shadow, counts}, []int64{60, 0}, true, []int64{60, 20}, []bool{false, true}},
+		{"shadow beside a refusal is not charged", rs{shadow, counts}, []int64{0, 50}, false, []int64{0, 50}, []bool{true, false}},
+		{"nothing but a shadow", rs{shadow}, []int64{0}, true, []int64{10}, []bool{true}},
+		{"nothing but a shadow without room", rs{shadow}, []int64{60}, true, []int64{60}, []bool{false}},
+		{"free place", rs{place}, []int64{2}, true, []int64{3}, []bool{true}},
+		{"no place", rs{place}, []int64{3}, false, []int64{3}, []bool{false}},
+		{"fewer places than are taken", rs{place}, []int64{9}, false, []int64{9}, []bool{false}},
+		{"no place stops a rate", rs{counts, place}, []int64{0, 3}, false, []int64{0, 3}, []bool{true, false}},
+		{"no room leaves the place", rs{counts, place}, []int64{50, 0}, false, []int64{50, 0}, []bool{false, true}},
+		{"shadow place that is free", rs{counts, shadowPlace}, []int64{0, 1}, true, []int64{20, 2}, []bool{true, true}},
+		{"shadow place that is taken", rs{counts, shadowPlace}, []int64{0, 3}, true, []int64{20, 3}, []bool{true, false}},
+		{"look at free places", rs{counts, look}, []int64{0, 2}, true, []int64{20, 2}, []bool{true, true}},
+		{"look at taken places", rs{counts, look}, []int64{0, 3}, true, []int64{20, 3}, []bool{true, false}},
+	} {
+		t.Run(tt.name, tt.run)
+	}
+}
+
+func (tt settleRow) run(t *testing.T) {
+	const now = 1000 * second
+	states := make([]int64, len(tt.reqs))
+	for i := range states {
+		states[i] = tt.taken[i]
+		if tt.reqs[i].Slots == 0 {
+			states[i] = now + tt.taken[i]*second
+		}
+	}
+	results, charged := ratelimit.Settle(now, tt.reqs, states, nil)
+	if charged != tt.charged || ratelimit.Charged(tt.reqs, results) != tt.charged {
+		t.Errorf("charged %t, results %+v", charged, results)
+	}
+	for i, r := range tt.reqs {
+		got, left := states[i], max(0, r.Slots-tt.want[i])
+		if r.Slots == 0 {
+			got = (states[i] - now) / second
+			left = (60 - tt.want[i]) / 10
+		}
+		if got != tt.want[i] {
+			t.Errorf("state %d is %d, want %d", i, got, tt.want[i])
+		}
+		if results[i].Allowed != tt.allowed[i] || results[i].Remaining != left ||
+			results[i].Allowed != (results[i].RetryAfter == 0) {
+			t.Errorf("result %d: %+v, want allowed %t and %d left", i, results[i], tt.allowed[i], left)
+		}
+	}
+}
+
+// A debit takes what there is: never less than it says while there is room, and
+// never beyond an empty bucket.
+func TestDebitEndsAtAnEmptyBucket(t *testing.T) {
+	const now = 1_700_000_000 * second
+	random := rand.New(rand.NewPCG(1, 2))
+	for range 20_000 {
+		rate := ratelimit.Rate{N: 1 + random.Int64N(1000), Window: time.Duration(1+random.IntN(100_000)) * time.Millisecond, Burst: random.Int64N(50)}
+		if rate.Validate() != nil {
+			t.Fatal(rate)
+		}
+		span := rate.SpanMicros()
+		ahead := random.Int64N(3*span+1) - span
+		cost := random.Int64N(2*rate.Capacity() + 1)
+		if random.IntN(10) == 0 {
+			cost = 1 << 40
+		}
+		before := min(max(ahead, 0), span)
+		got := ratelimit.Debited(now, now+ahead, rate, cost) - now
+		if want := min(before+min(cost, rate.Capacity())*rate.UnitMicros(), span); got != want {
+			t.Fatalf("%s, %d of %d used: %d after %d units, want %d", rate, before, span, got, cost, want)
+		}
+		// Where the units fit it is the same as taking them.
+		if tat, r := ratelimit.Decide(now, now+ahead, rate, cost); r.Allowed && tat-now != got {
+			t.Fatalf("%s: %d units debited leave %d, taken %d", rate, cost, got, tat-now)
+		}
+	}
+	for _, tt := range []struct {
+		name string
+		rate ratelimit.Rate
+		cost int64
+	}{{"no rate", ratelimit.Rate{}, 1}, {"negative", perMinute, -1}} {
+		if got := ratelimit.Debited(now, now+5, tt.rate, tt.cost); got != now+5 {
+			t.Errorf("%s: %d", tt.name, got-now)
+		}
 	}
 }

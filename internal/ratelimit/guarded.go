@@ -109,12 +109,12 @@ func (g *Guarded) Take(ctx context.Context, reqs []Request, dst []Result) ([]Res
 		return nil, err
 	}
 	var results []Result
-	asked, err := g.ask(ctx, func() (err error) {
+	asked, err := g.ask(ctx, func() (wrote bool, err error) {
 		results, err = g.remote.Take(ctx, reqs, dst)
 		if err == nil && len(results) != len(reqs) {
 			err = fmt.Errorf("ratelimit: %d results for %d requests", len(results), len(reqs))
 		}
-		return err
+		return err == nil && wroteUnits(reqs, results), err
 	})
 	if !asked || err != nil {
 		return g.takeDegraded(ctx, reqs, dst, err)
@@ -125,18 +125,34 @@ func (g *Guarded) Take(ctx context.Context, reqs []Request, dst []Result) ([]Res
 	return results, nil
 }
 
+// wroteUnits reports whether a call took something. One that took nothing says
+// little of the store: out of memory or read-only it answers refusals as before.
+func wroteUnits(reqs []Request, results []Result) bool {
+	if !Charged(reqs, results) {
+		return false
+	}
+	for i := range reqs {
+		if reqs[i].Cost > 0 && results[i].Allowed {
+			return true
+		}
+	}
+	return false
+}
+
 // ask calls the remote store unless the breaker is open, and tells the breaker
-// how it went. A call that failed because the client is gone says nothing about
-// the store: clients must not be able to open the breaker.
-func (g *Guarded) ask(ctx context.Context, call func() error) (asked bool, err error) {
+// how it went. Only a call that wrote shows that the store works. One that failed
+// because the client is gone says nothing about it: clients must not be able to
+// open the breaker.
+func (g *Guarded) ask(ctx context.Context, call func() (wrote bool, err error)) (asked bool, err error) {
 	probe, ok := g.breaker.enter()
 	if !ok {
 		return false, nil
 	}
-	err = call()
+	wrote, err := call()
 	switch {
-	case err == nil:
+	case err == nil && wrote:
 		g.breaker.succeeded(probe)
+	case err == nil:
 	case errors.Is(err, ErrInvalid):
 	case errors.Is(err, context.Canceled) && ctx.Err() != nil:
 	default:
@@ -247,7 +263,7 @@ func (g *Guarded) after(ctx context.Context, reqs []Request, remote, local func(
 	if err := Check(reqs); err != nil {
 		return err
 	}
-	asked, err := g.ask(ctx, func() error { return remote(ctx, reqs) })
+	asked, err := g.ask(ctx, func() (bool, error) { return false, remote(ctx, reqs) })
 	away := !asked || err != nil
 	if !away && g.learner == nil {
 		return nil
@@ -279,7 +295,7 @@ func (g *Guarded) Reset(ctx context.Context, reqs []Request) error {
 		return err
 	}
 	errLocal := g.local.Reset(ctx, reqs)
-	asked, err := g.ask(ctx, func() error { return g.remote.Reset(ctx, reqs) })
+	asked, err := g.ask(ctx, func() (bool, error) { return false, g.remote.Reset(ctx, reqs) })
 	if !asked || err != nil || errLocal != nil {
 		return unavailable(errors.Join(err, errLocal))
 	}

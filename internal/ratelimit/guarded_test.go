@@ -342,6 +342,65 @@ func TestGuardedConfigReportsEveryMistake(t *testing.T) {
 	}
 }
 
+// These are mistakes of each request, not of the store.
+func TestCheckReportsWhatNoStoreCanFollow(t *testing.T) {
+	for _, tt := range []struct {
+		name string
+		req  ratelimit.Request
+		want string // empty: valid
+	}{
+		{"unknown policy", ratelimit.Request{Fallback: ratelimit.Fallback{OnError: 3}}, "policy 3"},
+		{"last policy", ratelimit.Request{Fallback: ratelimit.Fallback{OnError: ratelimit.Closed}}, ""},
+		{"negative instances", ratelimit.Request{Fallback: ratelimit.Fallback{Instances: -1}}, "instances -1"},
+		{"too many instances", ratelimit.Request{Fallback: ratelimit.Fallback{Instances: 100_001}}, "instances 100001"},
+		{"as many instances as there may be", ratelimit.Request{Fallback: ratelimit.Fallback{Instances: 100_000}}, ""},
+		{"negative lease", ratelimit.Request{Lease: -1}, "lease -1"},
+		{"negative places", ratelimit.Request{Slots: -1, Holder: "h"}, "-1 places"},
+		{"too many places", ratelimit.Request{Slots: 1_000_001, Holder: "h"}, "1000001 places"},
+		{"two places at once", ratelimit.Request{Slots: 5, Cost: 2, Holder: "h"}, "5 places"},
+		{"place of nobody", ratelimit.Request{Slots: 5, Cost: 1}, "5 places"},
+		{"look at places", ratelimit.Request{Slots: 5}, ""},
+		{"place", ratelimit.Request{Slots: 1_000_000, Cost: 1, Holder: "h"}, ""},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			tt.req.Limit, tt.req.Subject = "a", "x"
+			if tt.req.Slots == 0 {
+				tt.req.Rate = perMinute
+			}
+			err := ratelimit.Check([]ratelimit.Request{tt.req})
+			if tt.want == "" && err != nil {
+				t.Fatal(err)
+			}
+			if tt.want != "" && (!errors.Is(err, ratelimit.ErrInvalid) || !strings.Contains(err.Error(), tt.want)) {
+				t.Errorf("error %v does not name %q", err, tt.want)
+			}
+		})
+	}
+}
+
+func TestTheShareOfPlacesIsAtLeastOne(t *testing.T) {
+	for _, tt := range []struct {
+		instances   int
+		slots, want int64
+	}{{0, 10, 10}, {1, 10, 10}, {4, 10, 2}, {4, 3, 1}} {
+		local := &learningStore{}
+		g := guard(t, ratelimit.GuardedConfig{Remote: &fakeStore{err: errDown}, Local: local})
+		reqs := []ratelimit.Request{{Limit: "a", Subject: "x", Slots: tt.slots, Holder: "h", Cost: 1, Fallback: ratelimit.Fallback{Instances: tt.instances}}}
+		for name, do := range map[string]func() error{
+			"take":  func() error { _, err := g.Take(context.Background(), reqs, nil); return err },
+			"give":  func() error { return g.Give(context.Background(), reqs) },
+			"debit": func() error { return g.Debit(context.Background(), reqs) },
+		} {
+			if err := do(); err != nil || local.calls[len(local.calls)-1] != name || local.last[0].Slots != tt.want {
+				t.Errorf("%s of %d places on %d instances: %s %+v, error %v", name, tt.slots, tt.instances, local.calls, local.last, err)
+			}
+		}
+		if reqs[0].Slots != tt.slots {
+			t.Error("the caller's requests were changed")
+		}
+	}
+}
+
 func TestParseOnError(t *testing.T) {
 	for _, p := range []ratelimit.OnError{ratelimit.Local, ratelimit.Open, ratelimit.Closed} {
 		if got, err := ratelimit.ParseOnError(p.String()); err != nil || got != p {

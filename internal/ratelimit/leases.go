@@ -43,8 +43,10 @@ type lease struct {
 	until     time.Time // when they are dropped
 	remaining int64     // in the store when they were taken
 	full      time.Time
+	degraded  bool  // taken without the shared store
 	asked     int64 // requests since
 	since     time.Time
+	busy      bool // as of the LeaseTime before
 	taking    bool // a call for the next lease is on its way
 }
 
@@ -62,8 +64,9 @@ func NewLeases(next Store, now func() time.Time) *Leases {
 // leaseStep is what becomes of one request of a call.
 type leaseStep struct {
 	key   [16]byte
-	spent bool // from a lease: not asked for
-	takes bool // asks for a whole lease
+	entry *lease // to tell it from one made after Forget; guarded by the shard
+	spent bool   // from a lease: not asked for
+	takes bool   // asks for a whole lease
 }
 
 // Take spends leases where there are any and asks for the rest.
@@ -89,11 +92,12 @@ func (l *Leases) Take(ctx context.Context, reqs []Request, dst []Result) ([]Resu
 		asked = append(asked, r)
 	}
 	results, err := l.ask(ctx, reqs, steps, asked)
-	l.end(reqs, steps, asked, results, err)
+	charged := err == nil && (len(asked) == 0 || Charged(asked, results))
+	l.end(reqs, steps, results, charged)
 	if err != nil {
 		return nil, err
 	}
-	return l.merge(reqs, steps, results, dst), nil
+	return l.merge(reqs, steps, results, charged, dst), nil
 }
 
 func anyLease(reqs []Request) bool {
@@ -122,10 +126,13 @@ func (l *Leases) begin(r *Request, now time.Time) leaseStep {
 	if e == nil {
 		return step
 	}
+	step.entry = e
 	if e.rate != r.Rate {
 		*e = lease{rate: r.Rate, since: now, taking: e.taking}
 	}
-	if now.Sub(e.since) >= LeaseTime {
+	if idle := now.Sub(e.since); idle >= LeaseTime {
+		// Who was busy until now need not show it again, call by call.
+		e.busy = e.asked > r.Lease && idle < 2*LeaseTime
 		e.asked, e.since = 0, now
 	}
 	e.asked++
@@ -133,8 +140,10 @@ func (l *Leases) begin(r *Request, now time.Time) leaseStep {
 	case now.Before(e.until) && e.units >= r.Cost:
 		e.units -= r.Cost
 		step.spent = true
-	case e.asked > r.Lease && !e.taking:
-		e.taking = true
+	case (e.busy || e.asked > r.Lease) && !e.taking:
+		// What is left is too little for this cost. Kept, it could be spent in
+		// addition to the whole lease that is on its way.
+		e.units, e.taking = 0, true
 		step.takes = true
 	}
 	return step
@@ -158,7 +167,7 @@ func (l *Leases) ask(ctx context.Context, reqs []Request, steps []leaseStep, ask
 		if steps[i].takes && !results[n].Allowed {
 			steps[i].takes, again = false, true
 			asked[n].Cost = reqs[i].Cost
-			l.abandon(steps[i].key)
+			l.abandon(steps[i])
 		}
 		n++
 	}
@@ -169,64 +178,69 @@ func (l *Leases) ask(ctx context.Context, reqs []Request, steps []leaseStep, ask
 }
 
 // abandon says that nobody is on the way for a lease any more.
-func (l *Leases) abandon(key [16]byte) {
-	sh := l.shard(key)
+func (l *Leases) abandon(step leaseStep) {
+	sh := l.shard(step.key)
 	sh.mu.Lock()
 	defer sh.mu.Unlock()
-	if e := sh.entries[key]; e != nil {
-		e.taking = false
-	}
+	step.entry.taking = false
+	step.entry.refused(l.now())
 }
+
+// refused makes the subject show again that it is busy. Near the limit, where a
+// lease hardly ever fits, every request would ask twice otherwise, and the two
+// refusals of different cost would take each other's place in Denials.
+func (e *lease) refused(now time.Time) { e.busy, e.asked, e.since = false, 0, now }
 
 // end keeps the leases that were taken, and returns what was spent when the call
 // was refused.
-func (l *Leases) end(reqs []Request, steps []leaseStep, asked []Request, results []Result, err error) {
-	charged := err == nil && (len(asked) == 0 || Charged(asked, results))
-	now, n := l.now(), 0
+func (l *Leases) end(reqs []Request, steps []leaseStep, results []Result, charged bool) {
+	now := l.now()
 	for i := range steps {
 		var result *Result
-		if !steps[i].spent {
-			if err == nil {
-				result = &results[n]
-			}
-			n++
+		if !steps[i].spent && len(results) > 0 {
+			result, results = &results[0], results[1:]
 		}
-		if !steps[i].takes && (!steps[i].spent || charged) {
+		if steps[i].entry == nil || steps[i].spent && charged {
 			continue
 		}
 		sh := l.shard(steps[i].key)
 		sh.mu.Lock()
-		if e := sh.entries[steps[i].key]; e != nil {
-			e.finish(&reqs[i], steps[i], result, charged, now)
-		}
+		steps[i].entry.finish(&reqs[i], steps[i], result, charged, now)
 		sh.mu.Unlock()
 	}
 }
 
+// finish reports how the call went; result is nil when it failed or when nothing
+// was asked. An entry that was forgotten meanwhile is changed to no effect.
 func (e *lease) finish(r *Request, step leaseStep, result *Result, charged bool, now time.Time) {
+	if result != nil && !result.Allowed {
+		e.refused(now)
+	}
 	switch {
-	case step.spent:
-		// Never more than a lease: what came meanwhile is the newer one's.
+	case step.spent && !e.taking:
+		// Never more than a lease: what came meanwhile is the newer one's. With
+		// one on its way there is no room.
 		e.units = min(e.units+r.Cost, max(e.units, r.Lease-r.Cost))
 	case step.takes:
 		e.taking = false
-		// A degraded answer is this instance's own already.
-		if charged && !result.Degraded {
-			e.units, e.until = r.Lease-r.Cost, now.Add(LeaseTime)
+		if charged && e.rate == r.Rate {
+			// Without the shared store too: the units were taken from this
+			// instance's share and would be lost.
+			e.units, e.until, e.degraded = r.Lease-r.Cost, now.Add(LeaseTime), result.Degraded
 			e.remaining, e.full = result.Remaining, now.Add(result.ResetAfter)
 		}
 	}
 }
 
 // merge puts the results of what was spent here between those of the next store.
-func (l *Leases) merge(reqs []Request, steps []leaseStep, results []Result, dst []Result) []Result {
+func (l *Leases) merge(reqs []Request, steps []leaseStep, results []Result, charged bool, dst []Result) []Result {
 	dst = dst[:0]
 	now := l.now()
 	for i := range reqs {
 		if !steps[i].spent {
 			r := results[0]
 			results = results[1:]
-			if steps[i].takes && r.Allowed {
+			if steps[i].takes && charged {
 				r.Remaining += reqs[i].Lease - reqs[i].Cost
 			}
 			dst = append(dst, r)
@@ -246,6 +260,7 @@ func (l *Leases) spent(key [16]byte, now time.Time) Result {
 	r := Result{Allowed: true}
 	if e := sh.entries[key]; e != nil {
 		r.Remaining, r.ResetAfter = e.remaining+e.units, max(0, e.full.Sub(now))
+		r.Degraded = e.degraded
 	}
 	return r
 }

@@ -251,22 +251,205 @@ func TestParallelCallersHoldOneLease(t *testing.T) {
 	}
 }
 
-func BenchmarkSpendALease(b *testing.B) {
-	store, err := memory.New(memory.Config{})
-	if err != nil {
-		b.Fatal(err)
+// TestABusySubjectStaysBusy spans many LeaseTimes: a subject does not have to
+// show in each of them anew that it is busy.
+func TestABusySubjectStaysBusy(t *testing.T) {
+	all, next, clock := fleet(t, 1)
+	r := hot(ratelimit.Rate{N: 1000, Window: time.Second})
+	for range 10_000 { // a hundred a second
+		clock.Advance(10 * time.Millisecond)
+		if !takeOne(t, all[0], r).Allowed {
+			t.Fatal("refused")
+		}
 	}
-	l := ratelimit.NewLeases(store, nil)
-	reqs := []ratelimit.Request{hot(ratelimit.Rate{N: 1_000_000, Window: time.Second})}
-	reqs[0].Lease = 10_000
-	b.ReportAllocs()
-	b.SetParallelism(32)
-	b.RunParallel(func(pb *testing.PB) {
-		dst := make([]ratelimit.Result, 0, 1)
-		for pb.Next() {
-			if _, err := l.Take(context.Background(), reqs, dst); err != nil {
-				b.Error(err)
+	if n := next.reset(); n > 10_000/leased+2*leased {
+		t.Errorf("10000 requests cost %d calls, want about %d", n, 10_000/leased)
+	}
+	clock.Advance(2 * ratelimit.LeaseTime)
+	takeOne(t, all[0], r)
+	if next.units != 1 {
+		t.Errorf("%d units taken for a subject that was away", next.units)
+	}
+}
+
+// TestALeasedLimitIsFloodedAtNoHigherPrice: an attempt at a lease, refused, and
+// the request itself must not push each other out of the memory of refusals.
+func TestALeasedLimitIsFloodedAtNoHigherPrice(t *testing.T) {
+	clock := storetest.NewClock()
+	next := &asked{Store: newMemory(t, clock)}
+	l := ratelimit.NewLeases(ratelimit.NewDenials(next, clock.Now), clock.Now)
+	r := hot(ratelimit.Rate{N: 100, Window: 24 * time.Hour})
+	drainAll(t, l, r)
+	next.reset()
+	for range 6000 { // a minute
+		clock.Advance(10 * time.Millisecond)
+		takeOne(t, l, r)
+	}
+	if n := next.reset(); n > 13 {
+		t.Errorf("6000 refusals in a minute cost %d calls, want one in five seconds", n)
+	}
+}
+
+func TestNearTheLimitARequestCostsACall(t *testing.T) {
+	all, next, clock := fleet(t, 1)
+	r := hot(ratelimit.Rate{N: 100, Window: time.Second})
+	drainAll(t, all[0], r)
+	next.reset()
+	for range 1000 {
+		clock.Advance(10 * time.Millisecond) // one unit
+		if !takeOne(t, all[0], r).Allowed {
+			t.Fatal("the unit that came back is refused")
+		}
+	}
+	if n := next.reset(); n > 1000+1000/leased {
+		t.Errorf("1000 requests near the limit cost %d calls", n)
+	}
+}
+
+// TestOverALongTimeTheRateIsGranted keeps three instances under full load.
+func TestOverALongTimeTheRateIsGranted(t *testing.T) {
+	all, _, clock := fleet(t, 3)
+	r := hot(ratelimit.Rate{N: 200, Window: time.Second, Burst: 100})
+	granted := 0
+	for step := range 60_000 { // a minute
+		clock.Advance(time.Millisecond)
+		if takeOne(t, all[step%3], r).Allowed {
+			granted++
+		}
+	}
+	// Twelve thousand, and the burst that was there at the beginning.
+	if most := 60*200 + 100; granted > most || granted < most-3*leased {
+		t.Errorf("%d granted in a minute, want %d or up to three leases less", granted, most)
+	}
+}
+
+// TestMixedCostsHoldOneLease: what is too little for a large request must not be
+// spent beside the lease that this one brings.
+func TestMixedCostsHoldOneLease(t *testing.T) {
+	clock := storetest.NewClock()
+	next := &asked{Store: newMemory(t, clock)}
+	slow := &hooked{Store: next}
+	l := ratelimit.NewLeases(slow, clock.Now)
+	one := hot(ratelimit.Rate{N: 1000, Window: 24 * time.Hour})
+	large := one
+	large.Cost = 5
+	for range leased + 1 { // leaves nine units
+		takeOne(t, l, one)
+	}
+	takeOne(t, l, large) // leaves four
+	next.reset()
+	calls := 0
+	slow.before = func() {
+		if calls++; calls == 1 {
+			for range 4 {
+				takeOne(t, l, one)
 			}
 		}
+	}
+	takeOne(t, l, large)
+	if next.units != leased+4 {
+		t.Errorf("%d units taken for five and four requests of one, want a lease and four", next.units)
+	}
+}
+
+func TestALeaseOnItsWayDuringAResetIsDropped(t *testing.T) {
+	clock := storetest.NewClock()
+	next := &asked{Store: newMemory(t, clock)}
+	slow := &hooked{Store: next}
+	l := ratelimit.NewLeases(slow, clock.Now)
+	r := hot(ratelimit.Rate{N: 1000, Window: 24 * time.Hour})
+	for range leased {
+		takeOne(t, l, r)
+	}
+	calls := 0
+	slow.before = func() {
+		if calls++; calls == 1 {
+			_ = l.Reset(context.Background(), []ratelimit.Request{r})
+			takeOne(t, l, r) // makes a new entry
+		}
+	}
+	takeOne(t, l, r)
+	next.reset()
+	takeOne(t, l, r)
+	if next.calls != 1 {
+		t.Error("units from before the reset are spent")
+	}
+}
+
+func TestARefusedLeaseCallTellsWhatIsLeft(t *testing.T) {
+	all, _, _ := fleet(t, 1)
+	r := hot(ratelimit.Rate{N: 200, Window: 24 * time.Hour})
+	one := ratelimit.Request{Limit: "other", Subject: "x", Rate: ratelimit.Rate{N: 1, Window: 24 * time.Hour}, Cost: 1}
+	takeOne(t, all[0], one)
+	for range leased {
+		takeOne(t, all[0], r)
+	}
+	for call := range 3 {
+		results, err := all[0].Take(context.Background(), []ratelimit.Request{r, one}, nil)
+		if err != nil || !results[0].Allowed || results[0].Remaining != 190 || results[1].Allowed {
+			t.Errorf("call %d: %+v, error %v, want 190 left", call, results, err)
+		}
+	}
+}
+
+// While the shared store is away the units come from this instance's share, and
+// must not be lost to it.
+func TestALeaseOfTheLocalShareIsSpent(t *testing.T) {
+	clock := storetest.NewClock()
+	local := &asked{Store: newMemory(t, clock)}
+	g := guard(t, ratelimit.GuardedConfig{Remote: &fakeStore{err: errDown}, Local: local})
+	l := ratelimit.NewLeases(g, clock.Now)
+	r := hot(ratelimit.Rate{N: 400, Window: 24 * time.Hour})
+	r.Fallback.Instances = 2
+	granted := 0
+	for range 500 {
+		got := takeOne(t, l, r)
+		if !got.Degraded {
+			t.Fatalf("%+v, want degraded", got)
+		}
+		if got.Allowed {
+			granted++
+		}
+	}
+	if granted != 200 {
+		t.Errorf("%d granted from a share of 200", granted)
+	}
+}
+
+func TestSomeRequestsAreNeverLeased(t *testing.T) {
+	for name, change := range map[string]func(*ratelimit.Request){
+		"tentative":           func(r *ratelimit.Request) { r.Tentative = true },
+		"shadow":              func(r *ratelimit.Request) { r.Shadow = true },
+		"lease of one":        func(r *ratelimit.Request) { r.Lease = 1 },
+		"cost of a lease":     func(r *ratelimit.Request) { r.Cost = leased },
+		"larger than a burst": func(r *ratelimit.Request) { r.Rate.Burst = leased - 1 },
+		"look":                func(r *ratelimit.Request) { r.Cost = 0 },
+		"place":               func(r *ratelimit.Request) { r.Slots, r.Holder = 100, "h" },
+	} {
+		all, next, clock := fleet(t, 1)
+		r := hot(ratelimit.Rate{N: 10_000, Window: time.Second})
+		change(&r)
+		for range 5 * leased {
+			clock.Advance(time.Millisecond) // ten units
+			takeOne(t, all[0], r)
+		}
+		if next.calls != 5*leased || next.units != 5*leased*r.Cost {
+			t.Errorf("%s: %d units in %d calls", name, next.units, next.calls)
+		}
+	}
+}
+
+func BenchmarkLeasesSpend(b *testing.B) {
+	benchmarkTake(b, func() (ratelimit.Store, []ratelimit.Request) {
+		// Never in want of units: the clock stands, and the bucket is large. One call
+		// in ten thousand is for the next lease.
+		clock := storetest.NewClock()
+		r := hot(ratelimit.Rate{N: 1_000_000, Window: time.Second, Burst: 1 << 38})
+		r.Lease = 10_000
+		l := ratelimit.NewLeases(newMemory(b, clock), clock.Now)
+		for range r.Lease + 1 {
+			takeOne(b, l, r)
+		}
+		return l, []ratelimit.Request{r}
 	})
 }
