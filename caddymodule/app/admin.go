@@ -17,10 +17,21 @@ import (
 
 func init() { caddy.RegisterModule(Admin{}) }
 
-// Admin answers at /moat/limit of Caddy's admin endpoint: GET shows what callers
-// have left, DELETE gives it all back. Parameters: name, key (once for each key of
-// the limit, in order) and optionally site.
+// Admin answers at /moat/limit/show and /moat/limit/reset of Caddy's admin
+// endpoint: what callers have left of a limit, and giving it all back. Both take a
+// LimitQuestion by POST, because Caddy logs the URI and the headers of requests to
+// the endpoint, and a key may be a credential.
 type Admin struct{}
+
+// LimitQuestion says which limit of whom is meant.
+type LimitQuestion struct {
+	// Name of the limit. Required.
+	Name string `json:"name"`
+	// Site whose limit it is. Default: all sites.
+	Site string `json:"site,omitempty"`
+	// Keys are the values of the limit's keys, in their order.
+	Keys []string `json:"keys"`
+}
 
 // CaddyModule returns the module's registration.
 func (Admin) CaddyModule() caddy.ModuleInfo {
@@ -30,7 +41,10 @@ func (Admin) CaddyModule() caddy.ModuleInfo {
 // Routes implements caddy.AdminRouter. Caddy keeps the routes of a configuration
 // that failed to load, so each request asks for the app that is live.
 func (Admin) Routes() []caddy.AdminRoute {
-	return []caddy.AdminRoute{{Pattern: "/moat/limit", Handler: caddy.AdminHandlerFunc(serveLimit)}}
+	return []caddy.AdminRoute{
+		{Pattern: "/moat/limit/show", Handler: answersLimit("limit.show", nil)},
+		{Pattern: "/moat/limit/reset", Handler: answersLimit("limit.reset", (*App).resetLimits)},
+	}
 }
 
 // LimitState is what a limit says about one subject.
@@ -53,27 +67,58 @@ type LimitState struct {
 	Degraded bool `json:"degraded,omitempty"`
 }
 
-// maxLimitKeys bounds the key parameters of one question.
-const maxLimitKeys = 16
+// maxLimitQuestion bounds the body of a question, in bytes.
+const maxLimitQuestion = 64 << 10
 
-func serveLimit(w http.ResponseWriter, r *http.Request) error {
-	if r.Method != http.MethodGet && r.Method != http.MethodDelete {
-		w.Header().Set("Allow", "GET, DELETE")
-		return apiError(http.StatusMethodNotAllowed, fmt.Errorf("method %s: must be GET or DELETE", r.Method))
+// answersLimit does something to limits, if anything, and shows them.
+func answersLimit(action string, do func(*App, *http.Request, []foundBucket) error) caddy.AdminHandlerFunc {
+	return func(w http.ResponseWriter, r *http.Request) error {
+		question, err := readQuestion(w, r)
+		if err != nil {
+			return err
+		}
+		a := live.Load()
+		if a == nil {
+			return apiError(http.StatusServiceUnavailable, errors.New("no moat configuration is running"))
+		}
+		found, err := a.findLimits(question)
+		if err != nil {
+			return err
+		}
+		if do != nil {
+			err = do(a, r, found)
+		}
+		a.recordLimits(action, found, err)
+		if err != nil {
+			return apiError(http.StatusServiceUnavailable, err)
+		}
+		states, err := a.limitStates(r, found)
+		if err != nil {
+			return apiError(http.StatusServiceUnavailable, err)
+		}
+		w.Header().Set("Content-Type", "application/json")
+		return json.NewEncoder(w).Encode(struct {
+			Limits []LimitState `json:"limits"`
+		}{states})
 	}
-	a := live.Load()
-	if a == nil {
-		return apiError(http.StatusServiceUnavailable, errors.New("no moat configuration is running"))
+}
+
+func readQuestion(w http.ResponseWriter, r *http.Request) (q LimitQuestion, err error) {
+	if r.Method != http.MethodPost {
+		w.Header().Set("Allow", http.MethodPost)
+		return q, apiError(http.StatusMethodNotAllowed, fmt.Errorf("method %s: must be POST", r.Method))
 	}
-	found, err := a.findLimits(r)
-	if err != nil {
-		return err
+	decoder := json.NewDecoder(http.MaxBytesReader(w, r.Body, maxLimitQuestion))
+	decoder.DisallowUnknownFields()
+	if err := decoder.Decode(&q); err != nil || q.Name == "" {
+		// Without the cause, which may quote a credential.
+		return q, apiError(http.StatusBadRequest, errors.New(`must be a JSON object such as {"name": "login", "keys": ["192.0.2.7"]}`))
 	}
-	action := "limit.show"
-	if r.Method == http.MethodDelete {
-		action = "limit.reset"
-		err = a.resetLimits(r, found)
-	}
+	return q, nil
+}
+
+// recordLimits leaves an event for each limit.
+func (a *App) recordLimits(action string, found []foundBucket, err error) {
 	outcome := audit.Allow
 	if err != nil {
 		outcome = audit.Failure
@@ -84,17 +129,6 @@ func serveLimit(w http.ResponseWriter, r *http.Request) error {
 			d.Set("key", f.shown())
 		})
 	}
-	if err != nil {
-		return apiError(http.StatusServiceUnavailable, err)
-	}
-	states, err := a.limitStates(r, found)
-	if err != nil {
-		return apiError(http.StatusServiceUnavailable, err)
-	}
-	w.Header().Set("Content-Type", "application/json")
-	return json.NewEncoder(w).Encode(struct {
-		Limits []LimitState `json:"limits"`
-	}{states})
 }
 
 func apiError(status int, err error) error { return caddy.APIError{HTTPStatus: status, Err: err} }
@@ -115,21 +149,16 @@ func (f *foundBucket) shown() string {
 	return f.bucket.Subject
 }
 
-func (a *App) findLimits(r *http.Request) ([]foundBucket, error) {
-	query := r.URL.Query()
-	name, site, keys := query.Get("name"), query.Get("site"), query["key"]
-	if name == "" || len(keys) > maxLimitKeys {
-		return nil, apiError(http.StatusBadRequest, fmt.Errorf("needs a name and at most %d keys", maxLimitKeys))
-	}
+func (a *App) findLimits(q LimitQuestion) ([]foundBucket, error) {
 	var found []foundBucket
 	var errs []error
 	named := false
 	for _, n := range a.limiter.named {
-		if n.Name != name || site != "" && n.Site != site {
+		if n.Name != q.Name || q.Site != "" && n.Site != q.Site {
 			continue
 		}
 		named = true
-		buckets, err := n.Buckets(keys, a.issuerNames())
+		buckets, err := n.Buckets(q.Keys, a.issuerNames())
 		errs = append(errs, err)
 		for _, b := range buckets {
 			found = append(found, foundBucket{n, b})
@@ -137,7 +166,7 @@ func (a *App) findLimits(r *http.Request) ([]foundBucket, error) {
 	}
 	switch {
 	case !named:
-		return nil, apiError(http.StatusNotFound, fmt.Errorf("limit %.128q: no such limit; there are: %s", name, a.limitNames(site)))
+		return nil, apiError(http.StatusNotFound, fmt.Errorf("limit %.128q: no such limit; there are: %s", q.Name, a.limitNames(q.Site)))
 	case len(found) == 0:
 		return nil, apiError(http.StatusBadRequest, errors.Join(append(errs, errors.New("the limit counts nobody by these keys"))...))
 	}

@@ -131,6 +131,7 @@ func (s *sharedRedis) warm() {
 // time to end.
 func (s *sharedRedis) Destruct() error {
 	s.unwatch()
+	s.breaker.Close()
 	if caddy.Exiting() {
 		return s.client.Close()
 	}
@@ -229,7 +230,9 @@ func openRedis(key string, o redisconn.Options, capacity int) (*sharedRedis, err
 	}
 	s := &sharedRedis{
 		key: key, client: client, store: store, local: local,
-		breaker: ratelimit.NewBreaker(ratelimit.BreakerConfig{OnChange: func(bool) { storeChanged() }}),
+		breaker: ratelimit.NewBreaker(ratelimit.BreakerConfig{
+			OnChange: func(bool) { storeChanged() }, Probe: store.Probe,
+		}),
 	}
 	guarded, err := ratelimit.NewGuarded(ratelimit.GuardedConfig{Remote: store, Local: local, Breaker: s.breaker})
 	if err != nil {

@@ -1,12 +1,12 @@
 package command
 
 import (
+	"bytes"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
 	"net/http"
-	"net/url"
 	"text/tabwriter"
 	"time"
 
@@ -37,8 +37,8 @@ that name are meant.
 
 The exit code is 0 when it was done, 2 when not.`,
 		CobraFunc: func(cmd *cobra.Command) {
-			show := limitCommand("show", "Shows what a caller has left of a limit", http.MethodGet)
-			reset := limitCommand("reset", "Gives a caller all of a limit back", http.MethodDelete)
+			show := limitCommand("show", "Shows what a caller has left of a limit")
+			reset := limitCommand("reset", "Gives a caller all of a limit back")
 			cmd.AddCommand(show, reset)
 			cmd.RunE = func(cmd *cobra.Command, args []string) error {
 				if len(args) == 0 {
@@ -52,14 +52,14 @@ The exit code is 0 when it was done, 2 when not.`,
 	})
 }
 
-func limitCommand(name, short, method string) *cobra.Command {
+func limitCommand(name, short string) *cobra.Command {
 	cmd := &cobra.Command{Use: name + " <name> <key>...", Short: short}
 	cmd.Flags().String("site", "", "Site whose limit is meant; default: all")
 	cmd.Flags().String("address", "", "Address of the admin endpoint; default: the one of the configuration, else localhost:2019")
 	cmd.Flags().StringP("config", "c", "", "Configuration file that names the admin endpoint")
 	cmd.Flags().StringP("adapter", "a", "", "Name of the config adapter")
 	cmd.Flags().Bool("json", false, "Print one JSON object")
-	tokenRun(cmd, func(cmd *cobra.Command, args []string) (int, error) { return 0, limitRequest(cmd, method, args) })
+	tokenRun(cmd, func(cmd *cobra.Command, args []string) (int, error) { return 0, limitRequest(cmd, name, args) })
 	return cmd
 }
 
@@ -71,7 +71,7 @@ type limitState struct {
 	Degraded                   bool
 }
 
-func limitRequest(cmd *cobra.Command, method string, args []string) error {
+func limitRequest(cmd *cobra.Command, what string, args []string) error {
 	if len(args) == 0 {
 		return errors.New("needs the name of a limit and whom it counts")
 	}
@@ -80,11 +80,13 @@ func limitRequest(cmd *cobra.Command, method string, args []string) error {
 	if err != nil {
 		return fmt.Errorf("finding the admin endpoint: %w", err)
 	}
-	query := url.Values{"name": {args[0]}, "key": args[1:]}
-	if site := flags.String("site"); site != "" {
-		query.Set("site", site)
+	// In the body: Caddy logs the URI and the headers, and a key may be a credential.
+	question, err := json.Marshal(map[string]any{"name": args[0], "keys": args[1:], "site": flags.String("site")})
+	if err != nil {
+		return err
 	}
-	answer, err := caddycmd.AdminAPIRequest(address, method, "/moat/limit?"+query.Encode(), nil, nil)
+	header := http.Header{"Content-Type": {"application/json"}}
+	answer, err := caddycmd.AdminAPIRequest(address, http.MethodPost, "/moat/limit/"+what, header, bytes.NewReader(question))
 	if err != nil {
 		return err
 	}

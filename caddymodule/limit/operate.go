@@ -2,6 +2,7 @@ package limit
 
 import (
 	"fmt"
+	"maps"
 	"net/netip"
 	"slices"
 	"strings"
@@ -31,17 +32,25 @@ func (l *Limit) buckets(values, issuers []string) ([]ratelimit.Bucket, error) {
 		if !found {
 			continue
 		}
-		for _, g := range l.grants {
-			buckets = append(buckets, ratelimit.Bucket{
-				Subject: strings.ReplaceAll(subject, "\x00", " "),
-				Limit:   g.String(),
-				Request: ratelimit.Request{
-					Limit: g.bucket, Subject: subject, Rate: g.rate, Slots: g.slots, Fallback: l.fallback,
-				},
-			})
+		buckets = append(buckets, l.lookAt(subject, "", l.grants)...)
+		for _, role := range slices.Sorted(maps.Keys(l.tiers)) {
+			buckets = append(buckets, l.lookAt(subject, " for "+role, l.tiers[role])...)
 		}
 	}
 	return buckets, nil
+}
+
+// lookAt looks at what the limit counts, at the rates of one tier.
+func (l *Limit) lookAt(subject, tier string, grants []grant) []ratelimit.Bucket {
+	var buckets []ratelimit.Bucket
+	for _, g := range grants {
+		buckets = append(buckets, ratelimit.Bucket{
+			Subject: strings.ReplaceAll(subject, "\x00", " "),
+			Limit:   g.String() + tier,
+			Request: ratelimit.Request{Limit: g.bucket, Subject: subject, Rate: g.rate, Slots: g.slots, Fallback: l.fallback},
+		})
+	}
+	return buckets
 }
 
 // String is the grant in words.
