@@ -4,6 +4,7 @@ import (
 	"context"
 	"runtime"
 	"strconv"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -30,16 +31,25 @@ func BenchmarkTake(b *testing.B) {
 	}
 }
 
-// BenchmarkTakeParallel is the worst case: one limit and one subject.
-func BenchmarkTakeParallel(b *testing.B) { benchmarkParallel(b, 64) }
+// BenchmarkTakeParallel has 64 callers at once: in the worst case of one limit and
+// one subject, and each with a subject of its own.
+func BenchmarkTakeParallel(b *testing.B) {
+	b.Run("one key", func(b *testing.B) { benchmarkParallel(b, 64, false) })
+	b.Run("distinct keys", func(b *testing.B) { benchmarkParallel(b, 64, true) })
+}
 
-func benchmarkParallel(b *testing.B, goroutines int) {
+func benchmarkParallel(b *testing.B, goroutines int, distinct bool) {
+	var callers atomic.Int64
 	s := newStore(b, memory.Config{})
 	rate := ratelimit.Rate{N: 1000, Window: time.Second}
 	b.SetParallelism(max(1, goroutines/runtime.GOMAXPROCS(0)))
 	b.ReportAllocs()
 	b.RunParallel(func(pb *testing.PB) {
-		reqs := one("default", "192.0.2.1", rate, 1)
+		subject := "192.0.2.1"
+		if distinct {
+			subject += strconv.FormatInt(callers.Add(1), 10)
+		}
+		reqs := one("default", subject, rate, 1)
 		dst := make([]ratelimit.Result, 0, 1)
 		for pb.Next() {
 			if _, err := s.Take(context.Background(), reqs, dst); err != nil {

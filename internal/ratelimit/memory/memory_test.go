@@ -291,13 +291,21 @@ func TestOppositeOrdersDoNotDeadlock(t *testing.T) {
 func TestDecisionDoesNotAllocate(t *testing.T) {
 	s := newStore(t, memory.Config{})
 	reqs := append(one("ip", "192.0.2.1", perMinute, 1), one("user", "someone@example.com", perMinute, 1)...)
-	dst := make([]ratelimit.Result, 0, len(reqs))
+	four := append(slices.Clone(reqs), one("all", "all", perMinute, 1)...)
+	four = append(four, ratelimit.Request{Limit: "trial", Subject: "192.0.2.1", Rate: perMinute, Cost: 1, Shadow: true})
+	dst := make([]ratelimit.Result, 0, len(four))
+	hashes := [][16]byte{ratelimit.KeyHash("ip", "192.0.2.1")}
 	for _, tt := range []struct {
 		name string
 		call func() error
 	}{
 		{"take", func() error { _, err := s.Take(context.Background(), reqs, dst); return err }},
 		{"give", func() error { return s.Give(context.Background(), reqs) }},
+		{"debit", func() error { return s.Debit(context.Background(), reqs) }},
+		{"reset", func() error { return s.Reset(context.Background(), reqs) }},
+		{"forget", func() error { s.Forget(hashes); return nil }},
+		{"four limits", func() error { _, err := s.Take(context.Background(), four, dst); return err }},
+		{"four limits given", func() error { return s.Give(context.Background(), four) }},
 		{"learn", func() error { s.Learn(reqs, []ratelimit.Result{{ResetAfter: time.Second}, {}}); return nil }},
 	} {
 		var err error
@@ -308,8 +316,125 @@ func TestDecisionDoesNotAllocate(t *testing.T) {
 }
 
 func TestParallelDecisionsDoNotAllocate(t *testing.T) {
-	result := testing.Benchmark(func(b *testing.B) { benchmarkParallel(b, 64) })
+	result := testing.Benchmark(func(b *testing.B) { benchmarkParallel(b, 64, false) })
 	if got := result.AllocsPerOp(); got != 0 {
 		t.Errorf("%d allocations a decision at 64 goroutines, want none", got)
+	}
+}
+
+func TestCapacityCanBeChangedAndResetsNobody(t *testing.T) {
+	clock := storetest.NewClock()
+	s := newStore(t, memory.Config{Capacity: 1000, Now: clock.Now})
+	names := func(prefix string, n int) []string {
+		all := make([]string, n)
+		for i := range all {
+			all[i] = prefix + strconv.Itoa(i)
+		}
+		return all
+	}
+	exhausted := func(subjects []string) {
+		t.Helper()
+		for _, subject := range subjects {
+			if take(t, s, one("a", subject, perMinute, 0))[0].Allowed {
+				t.Fatalf("%s was reset", subject)
+			}
+		}
+	}
+	first := names("first", 500)
+	for _, subject := range first {
+		drain(t, s, "a", subject, perMinute)
+	}
+	held := s.Stats().Buckets
+	if held < 450 {
+		t.Fatalf("%d buckets are held for 500 callers", held)
+	}
+	first = slices.DeleteFunc(first, func(subject string) bool { // Few shards are full already.
+		return take(t, s, one("a", subject, perMinute, 0))[0].Allowed
+	})
+	// Down: nobody is reset, and no buckets are made.
+	if err := s.SetCapacity(100); err != nil {
+		t.Fatal(err)
+	}
+	for _, subject := range names("late", 2000) {
+		take(t, s, one("a", subject, perMinute, 1))
+	}
+	exhausted(first)
+	if got := s.Stats(); got.Buckets != held || got.Overflowed == 0 {
+		t.Fatalf("%+v, want the %d buckets from before", got, held)
+	}
+	// Up: there is room, and no more than that.
+	if err := s.SetCapacity(2000); err != nil {
+		t.Fatal(err)
+	}
+	for _, subject := range names("more", 10_000) {
+		take(t, s, one("a", subject, perMinute, 1))
+	}
+	exhausted(first)
+	if got := s.Stats().Buckets; got != 2000 {
+		t.Fatalf("%d buckets, want 2000", got)
+	}
+	// Buckets that are full again are reused whatever the capacity.
+	clock.Advance(time.Minute)
+	if err := s.SetCapacity(1); err != nil {
+		t.Fatal(err)
+	}
+	overflowed := s.Stats().Overflowed
+	for _, subject := range names("again", 1000) {
+		drain(t, s, "a", subject, perMinute)
+	}
+	if got := s.Stats(); got.Buckets != 2000 || got.Overflowed != overflowed {
+		t.Fatalf("%+v, want 2000 buckets and %d overflowed", got, overflowed)
+	}
+	for _, capacity := range []int{-1, 0, memory.MaxCapacity + 1} {
+		if err := s.SetCapacity(capacity); err == nil {
+			t.Errorf("capacity %d: no error", capacity)
+		}
+	}
+}
+
+func TestForgetIsAResetByHash(t *testing.T) {
+	clock := storetest.NewClock()
+	s := newStore(t, memory.Config{Now: clock.Now})
+	drain(t, s, "a", "x", perMinute)
+	drain(t, s, "a", "y", perMinute)
+	place := []ratelimit.Request{{Limit: "c", Subject: "x", Slots: 1, Cost: 1, Holder: "h"}}
+	take(t, s, place)
+	s.Forget(nil)
+	if take(t, s, one("a", "x", perMinute, 0))[0].Allowed {
+		t.Error("forgotten without being named")
+	}
+	s.Forget([][16]byte{ratelimit.KeyHash("a", "x"), ratelimit.KeyHash("b", "nobody"), ratelimit.KeyHash("c", "x")})
+	if n := drain(t, s, "a", "x", perMinute); n != 6 {
+		t.Errorf("granted %d, want 6", n)
+	}
+	if n := drain(t, s, "a", "y", perMinute); n != 0 {
+		t.Errorf("granted %d to somebody else, want none", n)
+	}
+	if !take(t, s, place)[0].Allowed {
+		t.Error("the place was not freed")
+	}
+	if got := s.Stats().Buckets; got != 2 {
+		t.Errorf("%d buckets, want 2", got)
+	}
+}
+
+// Slots change hands all the time and every bucket is found by its own key.
+func TestBucketsAreFoundWhileSlotsAreReused(t *testing.T) {
+	clock := storetest.NewClock()
+	s := newStore(t, memory.Config{Capacity: 300, Now: clock.Now})
+	tats := make(map[int]int64)
+	start := clock.Now()
+	for n := range 30_000 {
+		i := (n * n) % 997
+		clock.Advance(300 * time.Millisecond)
+		now := clock.Now().Sub(start).Microseconds()
+		tat, want := ratelimit.Decide(now, tats[i], perMinute, 3)
+		tats[i] = tat
+		if got := take(t, s, one("a", strconv.Itoa(i), perMinute, 3))[0]; got != want {
+			t.Fatalf("call %d: got %+v, want %+v", n, got, want)
+		}
+	}
+	if got := s.Stats(); got.Overflowed != 0 {
+		t.Fatalf("%+v: the test is about reuse", got)
 	}
 }

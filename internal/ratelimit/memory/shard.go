@@ -1,7 +1,6 @@
 package memory
 
 import (
-	"hash/maphash"
 	"sync"
 
 	"github.com/moat-gateway/moat/internal/ratelimit"
@@ -23,15 +22,17 @@ type bucket struct{ tat, span int64 }
 type slot struct {
 	bucket
 
-	key [16]byte
+	key  [16]byte
+	next int32 // in the chain of the index: a slot's number and one; zero for none
 	// In use by the call that holds the lock, which is about to write it.
 	held bool
 }
 
 // shard is a part of the buckets behind one lock.
 type shard struct {
+	index
+
 	mu         sync.Mutex
-	index      map[[16]byte]int32
 	slab       []slot
 	limit      int
 	hand       int // where the search for a slot to reuse goes on
@@ -74,10 +75,9 @@ func (c *call) lock(s *Store, reqs []ratelimit.Request) {
 	}
 }
 
-// shardOf is the shard of a key. The seed keeps strangers from choosing subjects
-// of one shard.
+// shardOf is the shard of a key.
 func (s *Store) shardOf(key [16]byte) int {
-	return int(maphash.Bytes(s.seed, key[:]) & s.mask) //nolint:gosec // Masked.
+	return int(hash(s.seed, key) & s.mask) //nolint:gosec // Masked.
 }
 
 func (c *call) insert(n int) {
@@ -109,7 +109,7 @@ func (c *call) unlock() {
 func (c *call) resolve(i int, now int64, create bool) {
 	r := &c.refs[i]
 	sh := &c.store.shards[r.shard]
-	at, found := sh.index[r.key]
+	at, found := sh.find(r.key)
 	if !found {
 		if !create {
 			return
@@ -184,6 +184,16 @@ func (c *call) charge(i int, now, tat int64) {
 	c.write(i, tat, req.Rate)
 }
 
+// adopt lets a bucket at another rate go on at request i's, though nothing is
+// taken from it: it would otherwise fill at the old pace until something is.
+func (c *call) adopt(i int, tat int64) {
+	req := &c.reqs[i]
+	if req.Cost == 0 || req.Slots > 0 || c.refs[i].slot < 0 || c.bucket(i).span == req.Rate.SpanMicros() {
+		return
+	}
+	c.write(i, tat, req.Rate)
+}
+
 func (c *call) write(i int, tat int64, rate ratelimit.Rate) {
 	*c.bucket(i) = bucket{tat: tat, span: rate.SpanMicros()}
 }
@@ -202,17 +212,17 @@ func (sh *shard) allocate(key [16]byte, now int64) (int32, bool) {
 	if len(sh.slab) < sh.limit {
 		sh.slab = append(sh.slab, slot{bucket: bucket{tat: now}, key: key})
 		at := int32(len(sh.slab) - 1) //nolint:gosec // At most MaxCapacity.
-		sh.index[key] = at
+		sh.link(at)
 		return at, true
 	}
 	for range min(reclaimScan, len(sh.slab)) {
-		at := sh.hand
+		at := int32(sh.hand) //nolint:gosec // At most MaxCapacity.
 		sh.hand = (sh.hand + 1) % len(sh.slab)
 		if s := &sh.slab[at]; s.tat <= now && !s.held {
-			delete(sh.index, s.key)
+			sh.unlink(at)
 			*s = slot{bucket: bucket{tat: now}, key: key}
-			sh.index[key] = int32(at) //nolint:gosec // At most MaxCapacity.
-			return int32(at), true    //nolint:gosec // At most MaxCapacity.
+			sh.link(at)
+			return at, true
 		}
 	}
 	return -1, false

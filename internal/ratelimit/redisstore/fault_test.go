@@ -154,11 +154,10 @@ func newGuarded(t *testing.T, url string, onChange func(bool)) *ratelimit.Guarde
 	if err != nil {
 		t.Fatal(err)
 	}
-	g, err := ratelimit.NewGuarded(ratelimit.GuardedConfig{
-		Remote:   newStore(t, newClient(t, url, 0), redisstore.Config{Timeout: 50 * time.Millisecond}),
-		Local:    local,
-		OnChange: onChange,
-	})
+	remote := newStore(t, newClient(t, url, 0), redisstore.Config{Timeout: 50 * time.Millisecond})
+	breaker := ratelimit.NewBreaker(ratelimit.BreakerConfig{OnChange: onChange, Probe: remote.Probe})
+	t.Cleanup(breaker.Close)
+	g, err := ratelimit.NewGuarded(ratelimit.GuardedConfig{Remote: remote, Local: local, Breaker: breaker})
 	if err != nil {
 		t.Fatal(err)
 	}

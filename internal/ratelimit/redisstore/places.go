@@ -53,7 +53,8 @@ func (p *places) add(r ratelimit.Request) {
 // drop notes that places are given back, before they are.
 func (p *places) drop(reqs []ratelimit.Request) {
 	for i := range reqs {
-		if reqs[i].Slots > 0 {
+		// A look holds no place: giving it back must not let one expire.
+		if reqs[i].Slots > 0 && reqs[i].Cost > 0 {
 			p.mu.Lock()
 			delete(p.held, placeKey(&reqs[i]))
 			p.mu.Unlock()

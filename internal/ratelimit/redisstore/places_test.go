@@ -64,6 +64,9 @@ func TestPlacesAreRenewedWhileTheyAreHeld(t *testing.T) {
 		t.Error("renewing before anything is held")
 	}
 	take(t, s, place(1, "h"))
+	look := place(1, "h")
+	look[0].Cost = 0
+	give(t, s, look) // gives nothing back
 	for end := time.Now().Add(3 * ttl); time.Now().Before(end); time.Sleep(10 * time.Millisecond) {
 		if take(t, s, place(1, "next"))[0].Allowed {
 			t.Fatal("a place that is held was given away")

@@ -227,6 +227,17 @@ func (s *Store) renew(reqs []ratelimit.Request) {
 	})
 }
 
+// Probe writes a key, which a server that is out of memory or a read-only replica
+// refuses.
+func (s *Store) Probe() error {
+	ctx, cancel := s.bound(context.Background())
+	defer cancel()
+	if err := s.client.Set(ctx, s.prefix+"probe", 1, time.Second).Err(); err != nil {
+		return fmt.Errorf("ratelimit: redis: %w", err)
+	}
+	return nil
+}
+
 // Reset implements ratelimit.Store. Other instances are told; see Watch.
 func (s *Store) Reset(ctx context.Context, reqs []ratelimit.Request) error {
 	if err := ratelimit.Check(reqs); err != nil {

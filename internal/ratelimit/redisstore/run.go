@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"time"
 
 	"github.com/redis/go-redis/v9"
 
@@ -128,7 +129,7 @@ func (s *Store) each(reqs []ratelimit.Request, f func([]ratelimit.Request) error
 }
 
 // takeGroups charges subject by subject and undoes that when one refuses. All
-// of it shares one deadline: when time is up what was charged stays charged.
+// of it shares one deadline.
 func (s *Store) takeGroups(ctx context.Context, reqs []ratelimit.Request, dst []ratelimit.Result) ([]ratelimit.Result, error) {
 	states := make([]int64, len(reqs))
 	granted := true
@@ -178,9 +179,27 @@ func looks(reqs []ratelimit.Request) []ratelimit.Request {
 	return looks
 }
 
-// undo gives back what earlier subjects of a call were charged. An error here
-// changes nothing for the caller: the units come back with time.
+// undo gives back what earlier subjects of a call were charged. When the caller's
+// time is over, as it is after waiting for a server that stands still, that goes
+// on without him.
 func (s *Store) undo(ctx context.Context, charged [][]ratelimit.Request) {
+	if len(charged) == 0 {
+		return
+	}
+	if deadline, ok := ctx.Deadline(); ok && time.Until(deadline) > s.timeout/10 {
+		s.giveBack(ctx, charged)
+		return
+	}
+	go func() {
+		ctx, cancel := s.bound(ctx)
+		defer cancel()
+		s.giveBack(ctx, charged)
+	}()
+}
+
+// giveBack is what undo does. An error here changes nothing for the caller: the
+// units come back with time.
+func (s *Store) giveBack(ctx context.Context, charged [][]ratelimit.Request) {
 	for _, reqs := range charged {
 		if len(reqs) > 0 {
 			_, _, _ = s.run(ctx, "give", reqs)

@@ -49,10 +49,19 @@ local function ahead_of(key, span)
   end
   written_span = tonumber(written_span)
   local ahead = math.max(0, math.min(tonumber(tat) - now, written_span))
-  if ahead > 0 and written_span ~= span then
+  local changed = ahead > 0 and written_span ~= span
+  if changed then
     ahead = math.ceil(ahead / written_span * span)
   end
-  return math.min(ahead, span)
+  return math.min(ahead, span), changed
+end
+
+local function write(key, ahead, span)
+  if ahead <= 0 then
+    redis.call('DEL', key)
+    return
+  end
+  redis.call('SET', key, int(now + ahead) .. ':' .. int(span), 'PX', int(math.ceil(ahead / 1000) + 1 + ttl_slack))
 end
 
 for i, key in ipairs(KEYS) do
@@ -70,7 +79,8 @@ for i, key in ipairs(KEYS) do
     l.fits = l.holder == '' or reply[i + 1] < l.max
   else
     l.unit, l.span, l.units = tonumber(ARGV[at + 1]), tonumber(ARGV[at + 2]), tonumber(ARGV[at + 3])
-    local ahead = ahead_of(key, l.span)
+    local ahead
+    ahead, l.changed = ahead_of(key, l.span)
     if not ahead then
       return redis.error_reply('MOATFOREIGN a rate limit key holds something else')
     end
@@ -84,6 +94,18 @@ end
 
 if not granted then
   reply[1] = 0
+end
+
+-- A bucket at another rate goes on at the new one, also when nothing is taken: it
+-- would otherwise fill at the old pace until something is.
+for i, key in ipairs(KEYS) do
+  local l = limits[i]
+  if op == 'take' and l.changed and l.units > 0 and not (granted and l.fits) then
+    write(key, reply[i + 1], l.span)
+  end
+end
+
+if not granted then
   return reply
 end
 
@@ -91,20 +113,14 @@ local function keep(key, ms)
   redis.call('PEXPIRE', key, int(ms + ttl_slack))
 end
 
-local function write(key, ahead, span)
-  if ahead <= 0 then
-    redis.call('DEL', key)
-    return
-  end
-  redis.call('SET', key, int(now + ahead) .. ':' .. int(span), 'PX', int(math.ceil(ahead / 1000) + 1 + ttl_slack))
-end
-
 local places, bucket = {}, {}
 
 function places.take(key, l)
   if l.holder ~= '' then
-    redis.call('ZREMRANGEBYSCORE', key, '-inf', int(now))
+    -- ZADD comes first: a server out of memory refuses it only as long as the
+    -- script has written nothing.
     redis.call('ZADD', key, int(now + l.ttl), l.holder)
+    redis.call('ZREMRANGEBYSCORE', key, '-inf', int(now))
     keep(key, math.ceil(l.ttl / 1000) + 1)
   end
 end

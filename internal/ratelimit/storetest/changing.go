@@ -57,6 +57,24 @@ func testChangedRate(h *harness) {
 	}
 }
 
+func testRaisedRateRefills(h *harness) {
+	slow, fast := ratelimit.Rate{N: 10, Window: 24 * time.Hour}, ratelimit.Rate{N: 10, Window: 10 * time.Second}
+	h.drain("a", "x", slow)
+	// Refusals at the new rate do not keep the bucket at the old pace.
+	for range 3 {
+		if h.take(request("a", "x", fast, 1))[0].Allowed {
+			h.Fatal("a fresh burst")
+		}
+	}
+	h.clock.Advance(3 * time.Second)
+	h.wantUnits("a", "x", fast, 3)
+	// The same in a call that another limit refuses, and the other way round.
+	h.drain("b", "x", perMinute)
+	h.take(request("a", "x", slow, 1), request("b", "x", perMinute, 1))
+	h.clock.Advance(time.Second)
+	h.wantUnits("a", "x", slow, 0)
+}
+
 func testClockBack(h *harness) {
 	h.clock.Advance(time.Hour)
 	h.drain("a", "x", perMinute)

@@ -32,6 +32,10 @@ func testPlacesLook(h *harness) {
 	h.want(h.take(look)[0], ratelimit.Result{Allowed: true, Remaining: 1})
 	h.take(place("c", "x", 1, "a"))
 	h.want(h.take(look)[0], ratelimit.Result{RetryAfter: time.Second})
+	// Nor does it give one back.
+	look.Holder = "a"
+	h.give(look)
+	h.want(h.take(look)[0], ratelimit.Result{RetryAfter: time.Second})
 	// A look stops nobody.
 	h.want(h.take(look, request("r", "x", perMinute, 1))[1], ratelimit.Result{Allowed: true, Remaining: 5, ResetAfter: 10 * time.Second})
 }

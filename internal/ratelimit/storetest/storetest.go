@@ -63,6 +63,7 @@ func Run(t *testing.T, newStore Factory) {
 		{"ResetForgets", testReset},
 		{"LoweredRateAppliesAtOnce", testLoweredRate},
 		{"ChangedRateGivesNoFreshBurst", testChangedRate},
+		{"RaisedRateRefillsAtOnce", testRaisedRateRefills},
 		{"ClockSetBackLocksNobodyOutForLonger", testClockBack},
 		{"InvalidRequestsAreRefused", testInvalid},
 		{"ResultsReuseTheGivenSlice", testReuse},
