@@ -7,7 +7,7 @@ TOOLS         := $(CURDIR)/.tools
 FUZZTIME      ?= 10s
 FUZZPROCS     ?= 2
 
-.PHONY: all build demo test vet fmt lint unit race coverage integration fuzz fuzz-smoke bench interop xcaddy system clean
+.PHONY: all build demo test vet fmt lint unit race coverage integration fuzz fuzz-smoke soak bench interop xcaddy system clean
 
 all: build
 
@@ -55,8 +55,12 @@ fuzz-smoke:
 fuzz:
 	@./scripts/fuzz $(FUZZTIME)
 
+# What takes too long for the tests, with figures.
+soak: build
+	@MOAT_BIN=$(CURDIR)/moat ./scripts/soak
+
 bench:
-	$(GO) test -run '^$$' -bench . -benchmem ./internal/...
+	$(GO) test -run '^$$' -bench . -benchmem ./internal/... ./caddymodule/limit
 
 # Tokens of and for JavaScript's libraries, and a real OpenID provider. Longer
 # than the tests, and not part of them.
