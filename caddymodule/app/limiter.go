@@ -43,7 +43,7 @@ type Limits struct {
 	// Capacity is how many callers are counted at most in this instance's memory.
 	// When as many are, nobody's count is dropped: callers not yet known share one
 	// bucket per limit until others are full again. Between 1 and 100000000; each
-	// takes about 100 bytes. Default: 1000000.
+	// takes about 55 bytes. Default: 1000000.
 	Capacity int `json:"capacity,omitempty"`
 }
 

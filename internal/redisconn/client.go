@@ -50,7 +50,7 @@ func (o Options) universal(t target, conf *tls.Config) *redis.UniversalOptions {
 	if timeout == 0 {
 		timeout = DefaultTimeout
 	}
-	return &redis.UniversalOptions{
+	u := &redis.UniversalOptions{
 		Addrs:            t.addrs,
 		DB:               t.db,
 		Username:         t.username,
@@ -78,6 +78,15 @@ func (o Options) universal(t target, conf *tls.Config) *redis.UniversalOptions {
 		DisableIdentity:          true,
 		MaintNotificationsConfig: &maintnotifications.Config{Mode: maintnotifications.ModeDisabled},
 	}
+	switch t.kind {
+	case cluster:
+		u.Dialer = unrepeated(&redis.Options{DialTimeout: u.DialTimeout, TLSConfig: conf})
+	case sentinel:
+		// Dialing begins with a question to the sentinel. One that hangs is left for
+		// another only if its time runs out before that of dialing does.
+		u.DialTimeout = max(dialFloor, 2*timeout)
+	}
+	return u
 }
 
 func (o Options) tlsConfig(t target) (*tls.Config, error) {

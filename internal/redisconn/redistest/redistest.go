@@ -4,11 +4,13 @@ package redistest
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
 	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"sync"
 	"syscall"
@@ -20,6 +22,13 @@ import (
 // machines.
 const startTimeout = 20 * time.Second
 
+const loopback = "127.0.0.1"
+
+// frugal keeps a server off the disk.
+var frugal = []string{"--save", "", "--appendonly", "no", "--databases", "4"}
+
+var errPortTaken = errors.New("redis-server found its port taken")
+
 // Server is one redis-server that ends with its test.
 type Server struct {
 	tb      testing.TB
@@ -28,23 +37,19 @@ type Server struct {
 	addr    string
 	tls     bool
 
-	cmd *exec.Cmd
-	out *output
+	cmd    *exec.Cmd
+	out    *output
+	paused bool
 }
 
 // Start runs a server without persistence on a Unix socket. Further arguments
 // are settings of redis-server, such as "--maxmemory", "1mb".
 func Start(tb testing.TB, args ...string) *Server {
 	tb.Helper()
-	// Not tb.TempDir: a socket's path must be shorter than 108 bytes.
-	dir, err := os.MkdirTemp("/tmp", "redis")
-	if err != nil {
-		tb.Fatal(err)
-	}
-	tb.Cleanup(func() { _ = os.RemoveAll(dir) })
+	dir := makeDir(tb)
 	socket := filepath.Join(dir, "s")
 	s := &Server{tb: tb, network: "unix", addr: socket}
-	s.args = append([]string{"--port", "0", "--unixsocket", socket, "--dir", dir}, args...)
+	s.args = slices.Concat(frugal, []string{"--port", "0", "--unixsocket", socket, "--dir", dir}, args)
 	s.launch()
 	tb.Cleanup(s.Kill)
 	return s
@@ -68,17 +73,43 @@ func StartTLS(tb testing.TB, cert, key, ca string) *Server {
 
 func startTCP(tb testing.TB, port string, args []string) *Server {
 	tb.Helper()
+	dir := makeDir(tb)
+	return startOnPort(tb, port == "--tls-port", func(number string) []string {
+		return slices.Concat(frugal, []string{port, number, "--bind", loopback, "--dir", dir}, args)
+	})
+}
+
+// startOnPort runs a server with the arguments made for a free port. The port
+// may be taken by another process before the server has it; then the next one
+// is tried.
+func startOnPort(tb testing.TB, tls bool, args func(port string) []string) *Server {
+	tb.Helper()
+	const tries = 5
+	for i := 1; ; i++ {
+		port := strconv.Itoa(freePort(tb))
+		s := &Server{tb: tb, network: "tcp", addr: net.JoinHostPort(loopback, port), tls: tls, args: args(port)}
+		err := s.run()
+		if err == nil {
+			tb.Cleanup(s.Kill)
+			return s
+		}
+		if i == tries || !errors.Is(err, errPortTaken) {
+			tb.Fatal(err)
+		}
+	}
+}
+
+// makeDir is a directory that outlives the servers started in it, because
+// Cleanup runs in reverse. Not tb.TempDir: a socket's path must be shorter than
+// 108 bytes.
+func makeDir(tb testing.TB) string {
+	tb.Helper()
 	dir, err := os.MkdirTemp("/tmp", "redis")
 	if err != nil {
 		tb.Fatal(err)
 	}
 	tb.Cleanup(func() { _ = os.RemoveAll(dir) })
-	number := strconv.Itoa(freePort(tb))
-	s := &Server{tb: tb, network: "tcp", addr: net.JoinHostPort("127.0.0.1", number), tls: port == "--tls-port"}
-	s.args = append([]string{port, number, "--bind", "127.0.0.1", "--dir", dir}, args...)
-	s.launch()
-	tb.Cleanup(s.Kill)
-	return s
+	return dir
 }
 
 // freePort is a port that is free together with the one 10000 above it, which
@@ -86,7 +117,7 @@ func startTCP(tb testing.TB, port string, args []string) *Server {
 func freePort(tb testing.TB) int {
 	tb.Helper()
 	for range 100 {
-		l, err := net.Listen("tcp", "127.0.0.1:0")
+		l, err := net.Listen("tcp", net.JoinHostPort(loopback, "0"))
 		if err != nil {
 			tb.Fatal(err)
 		}
@@ -95,8 +126,8 @@ func freePort(tb testing.TB) int {
 		if port > 55535 {
 			port -= 10000
 		}
-		a, errA := net.Listen("tcp", net.JoinHostPort("127.0.0.1", strconv.Itoa(port)))
-		b, errB := net.Listen("tcp", net.JoinHostPort("127.0.0.1", strconv.Itoa(port+10000)))
+		a, errA := net.Listen("tcp", net.JoinHostPort(loopback, strconv.Itoa(port)))
+		b, errB := net.Listen("tcp", net.JoinHostPort(loopback, strconv.Itoa(port+10000)))
 		if errA == nil {
 			_ = a.Close()
 		}
@@ -124,23 +155,36 @@ func (s *Server) URL() string {
 
 func (s *Server) launch() {
 	s.tb.Helper()
-	args := append([]string{"--save", "", "--appendonly", "no", "--databases", "4"}, s.args...)
+	if err := s.run(); err != nil {
+		s.tb.Fatal(err)
+	}
+}
+
+// run starts the process and returns when it answers. After an error there is
+// no process.
+func (s *Server) run() error {
 	s.out = new(output)
-	s.cmd = exec.Command("redis-server", args...) //nolint:gosec // A test's own arguments.
+	s.cmd = exec.Command("redis-server", s.args...) //nolint:gosec // A test's own arguments.
 	s.cmd.Stdout, s.cmd.Stderr = s.out, s.out
 	s.cmd.SysProcAttr = procAttr()
 	if err := s.cmd.Start(); err != nil {
-		s.tb.Fatalf("redis-server has to be installed for this test: %v", err)
+		s.cmd = nil
+		return fmt.Errorf("redis-server has to be installed for this test: %w", err)
 	}
 	deadline := time.Now().Add(startTimeout)
 	for {
+		// First of all: on a port that is taken, somebody else may answer.
+		if s.out.contains("Failed listening on") {
+			s.Kill()
+			return fmt.Errorf("%w\n%s", errPortTaken, s.out)
+		}
 		err := s.ping()
 		if err == nil {
-			return
+			return nil
 		}
 		if time.Now().After(deadline) {
 			s.Kill()
-			s.tb.Fatalf("redis-server did not start: %v\n%s", err, s.out)
+			return fmt.Errorf("redis-server did not start: %w\n%s", err, s.out)
 		}
 		// Waiting for another process; there is nothing to be notified by.
 		time.Sleep(2 * time.Millisecond)
@@ -181,10 +225,15 @@ func (s *Server) Pause() {
 	if _, err := syscall.Wait4(s.cmd.Process.Pid, &status, syscall.WUNTRACED, nil); err != nil || !status.Stopped() {
 		s.tb.Fatalf("redis-server did not stop: status %d, error %v", status, err)
 	}
+	s.paused = true
 }
 
 // Resume undoes Pause.
-func (s *Server) Resume() { s.signal(syscall.SIGCONT) }
+func (s *Server) Resume() {
+	s.tb.Helper()
+	s.signal(syscall.SIGCONT)
+	s.paused = false
+}
 
 func (s *Server) signal(sig syscall.Signal) {
 	s.tb.Helper()
@@ -200,10 +249,11 @@ func (s *Server) Kill() {
 	}
 	_ = s.cmd.Process.Kill()
 	_ = s.cmd.Wait()
-	s.cmd = nil
+	s.cmd, s.paused = nil, false
 }
 
-// Restart runs the server again at the same address, empty.
+// Restart runs the server again at the same address, empty. A cluster node
+// still has its slots, and a sentinel its master.
 func (s *Server) Restart() {
 	s.tb.Helper()
 	s.Kill()
@@ -220,6 +270,12 @@ func (o *output) Write(p []byte) (int, error) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	return o.buf.Write(p)
+}
+
+func (o *output) contains(text string) bool {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return bytes.Contains(o.buf.Bytes(), []byte(text))
 }
 
 func (o *output) String() string {
