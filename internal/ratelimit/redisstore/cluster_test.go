@@ -116,8 +116,23 @@ func testPausedNode(t *testing.T, s *redisstore.Store, cluster *redistest.Cluste
 	for _, subject := range subjects {
 		warmUp(t, s, one("warm", subject, perMinute, 0))
 	}
+	for _, subject := range subjects {
+		take(t, s, []ratelimit.Request{{Limit: "held", Subject: subject, Slots: 1, Cost: 1, Holder: "h"}})
+	}
 	const paused = 2
 	cluster.Nodes()[paused].Pause()
+	expiry := func(i int) string {
+		return cluster.Nodes()[i].Command("ZSCORE", s.Key("held", subjects[i]), "h")
+	}
+	for range 4 { // In any order.
+		before := []string{expiry(0), expiry(1)}
+		s.Renew()
+		for i := range before {
+			if before[i] == "" || expiry(i) == before[i] {
+				t.Errorf("a place on node %d was not renewed: it expires at %q, before %q", i, expiry(i), before[i])
+			}
+		}
+	}
 	rate := ratelimit.Rate{N: 1000, Window: 24 * time.Hour}
 	for i := range 5 {
 		for _, subject := range subjects[:paused] {

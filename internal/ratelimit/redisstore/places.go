@@ -22,11 +22,15 @@ type places struct {
 	every time.Duration
 
 	mu       sync.Mutex
-	held     map[string]ratelimit.Request // by limit and holder
+	held     map[placeKey]ratelimit.Request
 	renewing bool
 }
 
-func placeKey(r *ratelimit.Request) string { return r.Holder + "\x00" + r.Limit }
+// placeKey has the subject in it too: a holder is unique to a call, which may ask
+// one limit for several subjects.
+type placeKey struct{ limit, subject, holder string }
+
+func keyOf(r *ratelimit.Request) placeKey { return placeKey{r.Limit, r.Subject, r.Holder} }
 
 // hold notes the places that a call took.
 func (p *places) hold(reqs []ratelimit.Request, results []ratelimit.Result) {
@@ -41,9 +45,9 @@ func (p *places) add(r ratelimit.Request) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if p.held == nil {
-		p.held = make(map[string]ratelimit.Request)
+		p.held = make(map[placeKey]ratelimit.Request)
 	}
-	p.held[placeKey(&r)] = r
+	p.held[keyOf(&r)] = r
 	if !p.renewing {
 		p.renewing = true
 		go p.keep()
@@ -56,7 +60,7 @@ func (p *places) drop(reqs []ratelimit.Request) {
 		// A look holds no place: giving it back must not let one expire.
 		if reqs[i].Slots > 0 && reqs[i].Cost > 0 {
 			p.mu.Lock()
-			delete(p.held, placeKey(&reqs[i]))
+			delete(p.held, keyOf(&reqs[i]))
 			p.mu.Unlock()
 		}
 	}

@@ -217,11 +217,12 @@ func (s *Store) holdPlacesFor(ttl time.Duration) {
 
 // renew keeps places from expiring.
 func (s *Store) renew(reqs []ratelimit.Request) {
-	ctx, cancel := s.bound(context.Background())
-	defer cancel()
 	// Failing is for the next renewal to make good; what expires until then is a
-	// place that somebody else may take.
+	// place that somebody else may take. Each group has its own time, so that a
+	// node that stands still costs no place on another.
 	_ = s.each(reqs, func(group []ratelimit.Request) error {
+		ctx, cancel := s.bound(context.Background())
+		defer cancel()
 		_, _, err := s.run(ctx, "renew", group)
 		return err
 	})
