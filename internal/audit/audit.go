@@ -72,6 +72,10 @@ const (
 	// ActionRemoved says that an old file was removed because of its age or
 	// the size of the trail.
 	ActionRemoved = "audit.removed"
+	// ActionCheckpoint signs the line before it.
+	ActionCheckpoint = "audit.checkpoint"
+	// ActionKey says which key signs from here on, signed by the one before.
+	ActionKey = "audit.key"
 	// ActionSummary stands for refusals that were not written one by one.
 	ActionSummary = "audit.summary"
 )
@@ -148,6 +152,10 @@ type Event struct {
 	Instance string
 	// Prev is the SHA-256 of the line before, in hex. Set by the journal.
 	Prev string
+
+	// veil replaces what says who somebody is when the event is written. May be
+	// nil.
+	veil *Pseudonyms
 }
 
 // Code returns the public code of a refusal: the detail "code" when there is

@@ -9,6 +9,8 @@ const (
 	maxDetailText   = 1024
 	maxDetailWords  = 64
 	maxDetailWord   = 256
+	maxDetailFields = 16
+	maxDetailField  = 512
 	maxDetailsBytes = 16 << 10
 
 	// truncatedRoom is kept free for the "truncated" entry and the brace.
@@ -23,12 +25,20 @@ type Details struct {
 	lost int64
 }
 
+// Field is one value of a detail that is an object. Where Count is not 0, it is
+// the number Count and not the text Value.
+type Field struct {
+	Name, Value string
+	Count       int
+}
+
 type detail struct {
-	key   string
-	text  string
-	words []string
-	num   int64
-	kind  detailKind
+	key    string
+	text   string
+	words  []string
+	fields []Field
+	num    int64
+	kind   detailKind
 }
 
 type detailKind uint8
@@ -38,11 +48,12 @@ const (
 	intDetail
 	boolDetail
 	wordsDetail
+	fieldsDetail
 )
 
 // Set adds a fact or replaces the one of the same key. A value is a string, an
-// int, an int64, a bool or a []string, which is not copied; a value of another
-// type is recorded as "unsupported value", so that no text that was never
+// int, an int64, a bool, a []string or a []Field; lists are not copied, and names
+// of fields must differ. A value of another type is recorded as "unsupported value", so that no text that was never
 // meant for the trail gets there by formatting. An event holds 32 details;
 // further ones are only counted.
 func (d *Details) Set(key string, value any) {
@@ -61,6 +72,8 @@ func (d *Details) Set(key string, value any) {
 		}
 	case []string:
 		entry.kind, entry.words = wordsDetail, v
+	case []Field:
+		entry.kind, entry.fields = fieldsDetail, v
 	default:
 		entry.text = "unsupported value"
 	}
@@ -96,6 +109,8 @@ func (d *Details) Get(key string) (any, bool) {
 			return entry.num == 1, true
 		case wordsDetail:
 			return entry.words, true
+		case fieldsDetail:
+			return entry.fields, true
 		default:
 			return entry.text, true
 		}
@@ -158,7 +173,26 @@ func (d *detail) appendJSON(dst []byte) []byte {
 		return strconv.AppendBool(dst, d.num == 1)
 	case wordsDetail:
 		return appendWords(dst, d.words, maxDetailWords, maxDetailWord)
+	case fieldsDetail:
+		return appendFields(dst, d.fields)
 	default:
 		return appendQuoted(dst, d.text, maxDetailText)
 	}
+}
+
+// appendFields appends an object of the first fields.
+func appendFields(dst []byte, fields []Field) []byte {
+	dst = append(dst, '{')
+	for i, f := range fields[:min(len(fields), maxDetailFields)] {
+		if i > 0 {
+			dst = append(dst, ',')
+		}
+		dst = append(appendQuoted(dst, f.Name, maxDetailKey), ':')
+		if f.Count != 0 {
+			dst = strconv.AppendInt(dst, int64(f.Count), 10)
+			continue
+		}
+		dst = appendQuoted(dst, f.Value, maxDetailField)
+	}
+	return append(dst, '}')
 }

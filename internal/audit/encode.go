@@ -55,7 +55,7 @@ func (e *Event) AppendOpen(dst []byte) []byte {
 	dst = append(dst, `{"timestamp":"`...)
 	dst = appendTime(dst, e.Timestamp)
 	dst = append(dst, `","userId":`...)
-	user := e.UserID
+	user := e.veil.Of(KindUser, e.UserID)
 	if user == "" {
 		user = "anonymous"
 	}
@@ -64,7 +64,7 @@ func (e *Event) AppendOpen(dst []byte) []byte {
 	dst = appendField(dst, `,"resource":`, e.Resource, maxResource)
 	dst = append(dst, `,"details":`...)
 	dst = e.Details.appendJSON(dst)
-	dst = appendField(dst, `,"ip":`, e.IP, maxIP)
+	dst = appendField(dst, `,"ip":`, e.veil.Of(KindIP, e.IP), maxIP)
 	dst = appendField(dst, `,"id":`, e.ID, maxID)
 	dst = appendField(dst, `,"class":`, string(e.Class.Known()), maxAction)
 	dst = appendField(dst, `,"outcome":`, string(e.Outcome.Known()), maxAction)

@@ -66,6 +66,7 @@ type floodCount struct {
 	// The fields of the first event held back that all the others share.
 	action, reason, ip, host string
 	status                   int
+	veil                     *Pseudonyms
 }
 
 // NewFlood returns a Flood. Values of cfg that are zero or negative are
@@ -203,6 +204,9 @@ func (c *floodCount) hold(e *Event, now time.Time) {
 		c.from = now
 		c.action, c.reason, c.ip, c.host, c.status = e.Action, e.Reason, e.IP, e.Host, e.Status
 	}
+	if e.veil != nil {
+		c.veil = e.veil
+	}
 	if c.host != e.Host {
 		c.host = ""
 	}
@@ -219,6 +223,7 @@ func (c *floodCount) summary(now time.Time) *Event {
 		// Many of a harmless kind are no longer quite harmless.
 		Severity: Medium,
 		Reason:   c.reason, IP: c.ip, Host: c.host, Status: c.status,
+		veil: c.veil,
 	}
 	e.Details.Set("count", c.held)
 	e.Details.Set("from", string(appendTime(nil, c.from)))
@@ -232,7 +237,7 @@ func (c *floodCount) summary(now time.Time) *Event {
 	e.Details.Set("action", c.action)
 	e.Details.Set("code", c.key.code)
 	if c.key.addr.Is6() {
-		e.Details.Set("network", netip.PrefixFrom(c.key.addr, 64).String())
+		e.Details.Set("network", c.veil.Of(KindIP, netip.PrefixFrom(c.key.addr, 64).String()))
 	}
 	return e
 }

@@ -27,7 +27,7 @@ func SeverityOf(class Class, outcome Outcome, what string) Severity {
 	switch what {
 	case ActionGap, ActionRecovered, "store.degraded":
 		return High
-	case ActionSegment, ActionRemoved:
+	case ActionSegment, ActionRemoved, ActionCheckpoint:
 		return Low
 	}
 	switch {

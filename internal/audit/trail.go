@@ -10,15 +10,19 @@ type Trail interface {
 	Down() error
 }
 
-// Durable is implemented by a trail that may promise that an event is on disk
-// when Record returns.
+// Durable is implemented by a trail that may promise that an event is safe when
+// Record returns.
 type Durable interface {
-	// Durable reports whether it does. Then the end of an answer must not leave
-	// before its event is recorded, and, where strict, not at all when that fails.
-	Durable() (durable, strict bool)
+	// Durable reports whether it does so for events of the class. Then the end of
+	// an answer must not leave before its event is recorded, and, where strict, not
+	// at all when that fails.
+	Durable(Class) (durable, strict bool)
 }
 
 // Source offers the configured trail.
 type Source interface {
 	Trail() Trail
+	// RecordHeaders are the names of the request headers that events carry, in
+	// canonical spelling.
+	RecordHeaders() []string
 }

@@ -53,7 +53,14 @@ type head struct {
 		Epoch    string `json:"epoch"`
 		LastSeq  uint64 `json:"lastSeq"`
 		LastHash string `json:"lastHash"`
+		// Of checkpoints and keys.
+		Time      string `json:"time"`
+		Key       string `json:"key"`
+		Previous  string `json:"previous"`
+		PublicKey string `json:"publicKey"`
+		Signature string `json:"signature"`
 	} `json:"-"`
+	Reason string `json:"reason"`
 }
 
 var errNotAnEvent = errors.New("is not an event of a trail")
@@ -67,7 +74,9 @@ func parseHead(line []byte) (head, error) {
 	if h.Seq == 0 || h.Seq > maxSeq || len(h.Prev) != len(genesis) {
 		return head{}, errNotAnEvent
 	}
-	if h.Action != audit.ActionSegment && h.Action != audit.ActionRemoved {
+	switch h.Action {
+	case audit.ActionSegment, audit.ActionRemoved, audit.ActionCheckpoint, audit.ActionKey:
+	default:
 		return h, nil
 	}
 	// Only here: the details of other events are free, and need not be decoded.

@@ -3,6 +3,8 @@ package journal
 import (
 	"errors"
 	"fmt"
+	"math"
+	"strings"
 	"time"
 
 	"github.com/moat-gateway/moat/internal/audit"
@@ -14,13 +16,24 @@ const (
 	DefaultSegment = 32 << 20
 	DefaultQueue   = 8192
 	DefaultWait    = 50 * time.Millisecond
+	// DefaultReserve is what a gateway leaves free on the disk.
+	DefaultReserve = 256 << 20
+	// DefaultCheckpoint and DefaultCheckpointEvents are how often a checkpoint is
+	// signed.
+	DefaultCheckpoint       = time.Minute
+	DefaultCheckpointEvents = 1000
 
 	minFsync, maxFsync     = time.Millisecond, time.Minute
 	minSegment, maxSegment = 128 << 10, 1 << 30
 	maxQueue               = 1 << 20
 	minWait, maxWait       = time.Millisecond, 10 * time.Second
 	minKeep                = time.Hour
-	maxInstance            = 64
+	maxReserve             = int64(1) << 50
+
+	minCheckpoint, maxCheckpoint = time.Second, time.Hour
+	maxCheckpointEvents          = 100_000
+
+	maxInstance = 64
 )
 
 // Kinds of trouble that Config.OnTrouble is told of.
@@ -36,9 +49,47 @@ const (
 	TroubleFsync = "fsync"
 	// TroubleRemove: an old segment could not be removed.
 	TroubleRemove = "remove"
+	// TroubleHead: the signed end of the trail could not be written beside it.
+	TroubleHead = "head"
 	// TroubleOver: the trail is written again. The error is nil.
 	TroubleOver = "over"
 )
+
+// AutoSize as Config.MaxSize is 80 % of the space that is free when the trail is
+// opened, its own size included.
+const AutoSize = math.MinInt64
+
+// Level is how safe an event has to be before Record returns.
+type Level uint8
+
+const (
+	// Queued is in memory, and lost when the process is killed.
+	Queued Level = iota
+	// Written is handed to the operating system, and survives kill -9.
+	Written
+	// Synced is on disk, and survives a loss of power.
+	Synced
+)
+
+var levels = [...]string{Queued: "queued", Written: "written", Synced: "synced"}
+
+// ParseLevel reads "queued", "written" or "synced".
+func ParseLevel(s string) (Level, error) {
+	for i, name := range levels {
+		if s == name {
+			return Level(i), nil //nolint:gosec // Three entries.
+		}
+	}
+	return Synced, fmt.Errorf("journal: wait %.32q: must be one of %s", s, strings.Join(levels[:], ", "))
+}
+
+// String is the word ParseLevel reads.
+func (l Level) String() string {
+	if int(l) < len(levels) {
+		return levels[l]
+	}
+	return fmt.Sprintf("Level(%d)", uint8(l))
+}
 
 // Config says where a journal is and how it is kept. Zero values mean the
 // defaults, except for Dir and Instance, which are required.
@@ -59,7 +110,8 @@ type Config struct {
 	// write, at least 1 h. Default: 0, never.
 	Keep time.Duration
 	// MaxSize is the size of all segments in bytes above which the oldest are
-	// removed, at least two segments. Default: 0, no bound.
+	// removed, at least two segments, or AutoSize. What is held stays, and then the
+	// trail is full. Default: 0, no bound.
 	MaxSize int64
 	// Segment is the size in bytes at which a new segment is begun, 128 KiB to
 	// 1 GiB. Default: 32 MiB.
@@ -69,6 +121,23 @@ type Config struct {
 	Queue int
 	// Wait is the longest time that Record waits, 1 ms to 10 s. Default: 50 ms.
 	Wait time.Duration
+	// Reserve is the space in bytes that stays free on the disk. When there is less,
+	// the oldest segments go that nobody holds, and when that does not help the
+	// trail is full. Default: 0, none.
+	Reserve int64
+	// Waits says what Record waits for, by class. Default: access Queued, security
+	// and admin Written. FsyncAlways makes all of them Synced.
+	Waits map[audit.Class]Level
+	// KeyFile holds the Ed25519 keys that sign checkpoints, PEM (PKCS #8), the
+	// current one first. It is created with mode 0600 when it does not exist.
+	// Default: none, and nothing is signed.
+	KeyFile string
+	// Checkpoint is the longest time between two checkpoints, 1 s to 1 h. Default:
+	// 1 min.
+	Checkpoint time.Duration
+	// CheckpointEvents is the number of events after which there is one, 1 to
+	// 100000. Default: 1000.
+	CheckpointEvents int
 	// Hold returns the number of the last line that every reader who must not
 	// miss one has read. Segments with later lines are not removed, whatever
 	// Keep and MaxSize say, so a reader that stays away fills the disk. It is
@@ -106,8 +175,22 @@ func (c Config) Validate() error {
 	if c.Segment < minSegment || c.Segment > maxSegment {
 		bad("segment %d: must be %d to %d bytes", c.Segment, minSegment, maxSegment)
 	}
-	if c.MaxSize != 0 && c.MaxSize < 2*c.Segment {
+	if c.MaxSize != 0 && c.MaxSize != AutoSize && c.MaxSize < 2*c.Segment {
 		bad("max_size %d: must be at least two segments, %d bytes", c.MaxSize, 2*c.Segment)
+	}
+	if c.Reserve < 0 || c.Reserve > maxReserve {
+		bad("reserve %d: must be 0 to %d bytes", c.Reserve, maxReserve)
+	}
+	if c.Checkpoint < minCheckpoint || c.Checkpoint > maxCheckpoint {
+		bad("checkpoint %s: must be %s to %s", c.Checkpoint, minCheckpoint, maxCheckpoint)
+	}
+	if c.CheckpointEvents < 1 || c.CheckpointEvents > maxCheckpointEvents {
+		bad("checkpoint events %d: must be 1 to %d", c.CheckpointEvents, maxCheckpointEvents)
+	}
+	for class, level := range c.Waits {
+		if class != class.Known() || int(level) >= len(levels) {
+			bad("wait %s %s: must be a class and one of %s", class, level, strings.Join(levels[:], ", "))
+		}
 	}
 	if c.Queue < 1 || c.Queue > maxQueue {
 		bad("queue %d: must be 1 to %d events", c.Queue, maxQueue)
@@ -146,6 +229,12 @@ func (c Config) withDefaults() Config {
 	if c.Wait == 0 {
 		c.Wait = DefaultWait
 	}
+	if c.Checkpoint == 0 {
+		c.Checkpoint = DefaultCheckpoint
+	}
+	if c.CheckpointEvents == 0 {
+		c.CheckpointEvents = DefaultCheckpointEvents
+	}
 	if c.Now == nil {
 		c.Now = time.Now
 	}
@@ -155,8 +244,11 @@ func (c Config) withDefaults() Config {
 // settings are the tunables in use. Immutable, replaced as a whole.
 type settings struct {
 	fsync, keep, wait time.Duration
-	always            bool
+	levels            [3]Level
 	maxSize, segment  int64
+	reserve           int64
+	checkpoint        time.Duration
+	checkpointEvents  int
 	batch             int // bytes of one write
 	hold              func() uint64
 	onTrouble         func(kind string, err error)
@@ -164,11 +256,19 @@ type settings struct {
 
 func newSettings(c Config) *settings {
 	s := &settings{
-		fsync: c.Fsync, keep: c.Keep, wait: c.Wait, always: c.FsyncAlways,
-		maxSize: c.MaxSize, segment: c.Segment,
+		fsync: c.Fsync, keep: c.Keep, wait: c.Wait,
+		maxSize: c.MaxSize, segment: c.Segment, reserve: c.Reserve,
+		checkpoint: c.Checkpoint, checkpointEvents: c.CheckpointEvents,
 		// A batch, with one line more than planned, fits into a new segment.
 		batch: int(min(256<<10, c.Segment/2)),
 		hold:  c.Hold, onTrouble: c.OnTrouble,
+	}
+	s.levels[order(audit.Security)], s.levels[order(audit.Admin)] = Written, Written
+	for class, level := range c.Waits {
+		s.levels[order(class)] = level
+	}
+	if c.FsyncAlways {
+		s.levels = [3]Level{Synced, Synced, Synced}
 	}
 	if s.onTrouble == nil {
 		s.onTrouble = func(string, error) {}

@@ -13,6 +13,7 @@ import (
 type entry struct {
 	line  []byte // everything but the chain
 	class audit.Class
+	level Level      // how safe it has to be before the answer
 	done  chan error // holds one answer, nil before the first wait
 	timer *time.Timer
 	state atomic.Int32

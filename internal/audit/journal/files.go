@@ -20,6 +20,10 @@ type fileSystem interface {
 	Create(path string) (file, error)
 	Truncate(path string, size int64) error
 	Remove(path string) error
+	// Replace puts content in the place of a file, whole or not at all.
+	Replace(path string, content []byte) error
+	// Space is how many bytes may still be written below dir.
+	Space(dir string) (int64, error)
 	// SyncDir makes created and removed names durable.
 	SyncDir(dir string) error
 }
@@ -53,6 +57,20 @@ func (osFiles) Truncate(path string, size int64) error {
 
 func (osFiles) Remove(path string) error { return os.Remove(path) }
 
+func (osFiles) Replace(path string, content []byte) error {
+	next := path + ".next"
+	f, err := os.OpenFile(next, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o600) // #nosec G304 -- as above
+	if err != nil {
+		return err
+	}
+	_, err = f.Write(content)
+	// Without it the new name could be found with nothing in it.
+	if err = errors.Join(err, f.Sync(), f.Close()); err != nil {
+		return err
+	}
+	return os.Rename(next, path)
+}
+
 func (osFiles) SyncDir(dir string) error {
 	d, err := os.Open(dir) // #nosec G304 -- the configured directory
 	if err != nil {
@@ -62,8 +80,11 @@ func (osFiles) SyncDir(dir string) error {
 }
 
 // noSpace reports whether err says that the disk or the quota is full.
+// errReserve says that the space that is left is not for the trail.
+var errReserve = errors.New("the reserve is reached")
+
 func noSpace(err error) bool {
-	return errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT)
+	return errors.Is(err, errReserve) || errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT)
 }
 
 const (

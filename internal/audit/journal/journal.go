@@ -18,25 +18,34 @@
 //
 // When Record returns nil for an event of class security or admin, its line was
 // handed to the operating system and survives the end of the process, also by
-// kill -9. A group commit makes it survive the end of the machine: after at
+// kill -9; Config.Waits changes that by class. A group commit makes it survive the end of the machine: after at
 // most Config.Fsync, or, with Config.FsyncAlways, before Record returns for any
 // class. Events of class access are queued; when the queue is full they are
 // dropped, counted, and an event "audit.gap" says how many. One goroutine
 // writes; it takes whatever is queued into one write.
 //
 // A failed fsync closes a segment for good, because the kernel may have dropped
-// what it could not write and would report success the next time. A full disk
-// stops the trail, visible in Err; what is queued is written when space returns.
+// what it could not write and would report success the next time. A full disk, or
+// one with less than Config.Reserve left and nothing to remove, stops the trail,
+// visible in Err; what is queued is written when space returns.
+//
+// # Signatures
+//
+// With a key file the trail is signed. Each segment names the public key that the
+// trail goes by ("publicKey", base64). Events "audit.checkpoint" carry a Statement
+// about the line before them, at the start and the end of each opening, after
+// Config.CheckpointEvents lines and Config.Checkpoint of time, also when nothing
+// happens. HEAD is the same Statement about the last line that is on disk, a second
+// old at most, so that a tail cut at a line end shows; the next opening compares it
+// and records a difference. A new key is introduced by an "audit.key" that the old
+// one signed.
 //
 // # What is not promised
 //
-// The chain shows every change except to its own end: who can write to the
-// directory can cut lines off at the tail, or replace all lines after a point.
-// Verify therefore reports the last number and hash, to be compared with what
-// was noted elsewhere, and Anchor does that. Signed checkpoints fit in later as
-// events of the chain ("audit.checkpoint", class admin, carrying seq, hash and
-// signature) and as a HEAD file beside the segments; nothing in the format of a
-// line has to change, and files that are no segments are ignored here.
+// Who can write to the directory can change the lines behind the last signature,
+// and can put the whole directory back to an earlier state: compare with a HEAD, or
+// a checkpoint in a sink, from elsewhere. Who has the private key can write
+// everything anew from where they got it; keep it apart from the trail.
 package journal
 
 import (
@@ -58,6 +67,7 @@ type Journal struct {
 	instance string
 	now      func() time.Time
 	settings atomic.Pointer[settings]
+	autoSize int64 // what AutoSize means, as of Open
 	entries  sync.Pool
 	drops    drops
 	trouble  atomic.Pointer[error]
@@ -107,11 +117,44 @@ func open(cfg Config, fs fileSystem) (*Journal, error) {
 		closing: make(chan struct{}),
 	}
 	j.entries.New = func() any { return &entry{line: make([]byte, 0, lineRoom)} }
+	keys, err := keysOf(cfg)
+	if err != nil {
+		return nil, errors.Join(err, lock.release())
+	}
+	if cfg.MaxSize == AutoSize {
+		if cfg.MaxSize, err = autoSize(cfg.Dir, fs, cfg.Segment); err != nil {
+			return nil, errors.Join(fmt.Errorf("journal: %w", err), lock.release())
+		}
+	}
+	j.autoSize = cfg.MaxSize
 	j.settings.Store(newSettings(cfg))
-	if j.w, err = startWriter(j, fs); err != nil {
+	if j.w, err = startWriter(j, fs, keys); err != nil {
 		return nil, errors.Join(err, lock.release())
 	}
 	return j, nil
+}
+
+func keysOf(cfg Config) (*signer, error) {
+	if cfg.KeyFile == "" {
+		return nil, nil
+	}
+	return openKeys(cfg.KeyFile)
+}
+
+// autoSize is 80 % of what the trail may grow to, and two segments at least.
+func autoSize(dir string, fs fileSystem, segment int64) (int64, error) {
+	free, err := fs.Space(dir)
+	if err != nil {
+		return 0, err
+	}
+	list, err := listSegments(dir)
+	if err != nil {
+		return 0, err
+	}
+	for _, s := range list {
+		free += s.size
+	}
+	return max(free/10*8, 2*segment), nil
 }
 
 // Record takes e. See the package comment for when it returns; the wait is
@@ -123,7 +166,8 @@ func open(cfg Config, fs fileSystem) (*Journal, error) {
 func (j *Journal) Record(_ context.Context, e *audit.Event) error {
 	set := j.settings.Load()
 	en := j.encode(e)
-	waits := set.always || en.class != audit.Access
+	en.level = set.levels[order(en.class)]
+	waits := en.level != Queued
 	if waits {
 		en.arm(set.wait)
 	}
@@ -155,7 +199,7 @@ func (j *Journal) full() error {
 // that the one writer has little left to do.
 func (j *Journal) encode(e *audit.Event) *entry {
 	en := j.entries.Get().(*entry)
-	en.class = e.Class.Known()
+	en.class, en.level = e.Class.Known(), Queued
 	en.state.Store(unattended)
 	if e.ID == "" || e.Timestamp.IsZero() {
 		c := *e
@@ -222,9 +266,9 @@ func (j *Journal) release(en *entry) {
 	j.entries.Put(en)
 }
 
-// Reconfigure changes the tunables of an open journal: Fsync, FsyncAlways,
-// Keep, MaxSize, Segment, Queue, Wait, Hold and OnTrouble. Dir and Instance must stay
-// as they are; Now is ignored. On an error nothing is changed.
+// Reconfigure changes the tunables of an open journal: all but Dir and Instance,
+// which must stay as they are, and Now and KeyFile, which are ignored. On an error
+// nothing is changed.
 func (j *Journal) Reconfigure(cfg Config) error {
 	if err := cfg.Validate(); err != nil {
 		return err
@@ -240,6 +284,10 @@ func (j *Journal) Reconfigure(cfg Config) error {
 	defer j.mu.Unlock()
 	if j.closed {
 		return audit.ErrClosed
+	}
+	if cfg.MaxSize == AutoSize {
+		// What was free when the trail was opened; by now it has taken some itself.
+		cfg.MaxSize = j.autoSize
 	}
 	j.settings.Store(newSettings(cfg))
 	if cap(j.queue) != cfg.Queue {

@@ -39,6 +39,7 @@ func (w *writer) recover() (*audit.Event, error) {
 				return nil, err
 			}
 			w.chain = end.chain
+			w.trailKey = keyOf(w.path(last.name()))
 			break
 		}
 		// Begun and not finished: not even its first line was acknowledged.

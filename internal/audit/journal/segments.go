@@ -44,8 +44,8 @@ func (w *writer) begin() error {
 		w.leftover = ""
 	}
 	c := w.chain
-	line := c.extend(nil, w.segmentEvent().AppendOpen(nil), w.j.instance)
-	name := segmentName(c.seq)
+	name := segmentName(c.seq + 1)
+	line := w.beginLines(&c)
 	f, err := w.fs.Create(w.path(name))
 	if err != nil {
 		return err
@@ -63,10 +63,16 @@ func (w *writer) begin() error {
 		}
 		return err
 	}
-	w.segment = segment{first: c.seq, size: int64(len(line)), mtime: w.j.now().Unix()}
+	w.segment = segment{first: w.chain.seq + 1, size: int64(len(line)), mtime: w.j.now().Unix()}
+	lines := c.seq - w.chain.seq
 	w.file, w.chain, w.torn, w.dirty = f, c, false, false
+	w.durable()
+	if w.signer != nil {
+		w.trailKey = w.signer.public()
+	}
+	w.removeDue = true
 	w.mu.Lock()
-	w.snap.events[order(audit.Admin)]++
+	w.snap.events[order(audit.Admin)] += lines
 	w.mu.Unlock()
 	return nil
 }
@@ -98,6 +104,8 @@ func (w *writer) event(action, resource string) *audit.Event {
 // before the file goes: otherwise a crash could leave a trail whose missing
 // beginning nothing explains.
 func (w *writer) removeOld() {
+	w.removeDue, w.removing = false, true
+	defer func() { w.removing = false }()
 	n := 0
 	for reason := w.expired(n); reason != ""; reason = w.expired(n) {
 		if !w.old[n].told {
@@ -155,8 +163,18 @@ func (w *writer) expired(i int) string {
 	for _, s := range w.old[i:] {
 		total += s.size
 	}
-	if set.maxSize > 0 && total > set.maxSize {
+	switch {
+	case set.maxSize > 0 && total > set.maxSize:
 		return "max_size"
+	case w.short > 0:
+		// Each removal frees what the segment had.
+		freed := int64(0)
+		for _, s := range w.old[:i] {
+			freed += s.size
+		}
+		if freed < w.short {
+			return "reserve"
+		}
 	}
 	return ""
 }
@@ -188,19 +206,39 @@ func (w *writer) removalEvent(i int, reason string) (*audit.Event, error) {
 }
 
 func firstLine(path string) (head, error) {
-	f, err := os.Open(filepath.Clean(path))
+	lines, err := firstLines(path, 1)
 	if err != nil {
 		return head{}, err
 	}
-	defer func() { _ = f.Close() }()
-	buf := make([]byte, audit.MaxLine+1)
-	n, err := readFull(f, buf)
-	if err != nil {
-		return head{}, err
-	}
-	line, _, ok := cutLine(buf[:n])
-	if !ok {
+	if len(lines) == 0 {
 		return head{}, errNotAnEvent
 	}
-	return parseHead(line)
+	return lines[0], nil
+}
+
+// firstLines reads up to n events from the beginning of a segment.
+func firstLines(path string, n int) ([]head, error) {
+	f, err := os.Open(filepath.Clean(path))
+	if err != nil {
+		return nil, err
+	}
+	defer func() { _ = f.Close() }()
+	buf := make([]byte, n*(audit.MaxLine+1))
+	size, err := readFull(f, buf)
+	if err != nil {
+		return nil, err
+	}
+	var heads []head
+	for rest := buf[:size]; len(heads) < n; {
+		line, after, ok := cutLine(rest)
+		if !ok {
+			break
+		}
+		h, err := parseHead(line)
+		if err != nil {
+			return heads, err
+		}
+		heads, rest = append(heads, h), after
+	}
+	return heads, nil
 }

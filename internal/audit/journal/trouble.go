@@ -99,7 +99,7 @@ func (w *writer) keep(c chain, size, whole int) error {
 		w.advance(c, size)
 	}
 	err := w.mend()
-	if err == nil && w.j.settings.Load().always {
+	if err == nil && w.mustSync(w.pending[:whole]) {
 		err = w.sync()
 	}
 	rest := w.pending[whole:]

@@ -2,6 +2,7 @@ package journal
 
 import (
 	"bufio"
+	"crypto/ed25519"
 	"errors"
 	"fmt"
 	"io"
@@ -18,10 +19,10 @@ var ErrNoTrail = errors.New("journal: there is no trail in this directory")
 // Fault is the first place where a trail is not as it was written.
 type Fault struct {
 	// File is the name of the segment, Line counts from 1 in it.
-	File string
-	Line int
+	File string `json:"file"`
+	Line int    `json:"line"`
 	// Reason says what is wrong there.
-	Reason string
+	Reason string `json:"reason"`
 }
 
 func (f *Fault) Error() string { return fmt.Sprintf("journal: %s:%d: %s", f.File, f.Line, f.Reason) }
@@ -41,27 +42,48 @@ type VerifyOptions struct {
 	// Anchor must be in the trail. Only this shows that the tail was not cut
 	// off at a line end, or rewritten.
 	Anchor Anchor
+	// Keys are the public keys that the trail may begin with; see Report.Key. Default:
+	// the one that the first segment names, which whoever replaces the whole trail
+	// can name too.
+	Keys []ed25519.PublicKey
+	// Head is a HEAD that was kept elsewhere, such as the last checkpoint that a sink
+	// has. Default: the one beside the segments.
+	Head *Statement
+	// AcceptLoss accepts what the journal itself recorded when it was opened: that
+	// the end of the trail was missing or changed.
+	AcceptLoss bool
 }
 
 // Report is what Verify saw, up to the first fault.
 type Report struct {
 	// Segments and Events are how many were read.
-	Segments int
-	Events   uint64
+	Segments int    `json:"segments"`
+	Events   uint64 `json:"events"`
 	// FirstSeq and LastSeq are the numbers of the first and the last line.
-	FirstSeq, LastSeq uint64
+	FirstSeq uint64 `json:"firstSeq"`
+	LastSeq  uint64 `json:"lastSeq"`
 	// LastHash is the SHA-256 of the last line, to be noted as an Anchor.
-	LastHash string
+	LastHash string `json:"lastHash"`
 	// From and To are the times of the first and the last line.
-	From, To time.Time
+	From time.Time `json:"from"`
+	To   time.Time `json:"to"`
 	// Epochs is how often the journal was opened.
-	Epochs int
+	Epochs int `json:"epochs"`
 	// Removed says that older segments were removed by Keep or MaxSize, so the
 	// first line's prev is taken on trust.
-	Removed bool
+	Removed bool `json:"removed"`
+	// Signed says that the trail is signed, Key by which key at its end (see KeyID),
+	// Checkpoints how often, and CheckedAt when for the last time.
+	Signed      bool      `json:"signed"`
+	Key         string    `json:"key"`
+	Checkpoints int       `json:"checkpoints"`
+	CheckedAt   time.Time `json:"checkedAt"`
+	// Unsigned is the number of lines at the end that neither a checkpoint nor HEAD
+	// covers yet: whoever can write to the directory can change those.
+	Unsigned uint64 `json:"unsigned"`
 	// Live says that a journal is open on the directory. The last line may then
 	// still be on its way and is not a fault.
-	Live bool
+	Live bool `json:"live"`
 }
 
 // Verify reads a trail from its first line to its last and checks that every
@@ -69,10 +91,13 @@ type Report struct {
 // hash of the one before, within segments and from one to the next, and that
 // a missing beginning was removed by the journal. It returns a *Fault for the
 // first line that was changed, removed, added or moved, and another error when
-// the trail cannot be read. The content of the last line is proven only by an
-// Anchor. A journal may be open on the directory meanwhile.
+// the trail cannot be read. Where the trail is signed, every checkpoint has to be
+// by the key that the trail goes by, a new key needs the word of the old one, there
+// must be a HEAD, and the trail must reach it. What is behind the last signature
+// is proven only by an Anchor. A journal may be open on the directory meanwhile.
 func Verify(dir string, opts VerifyOptions) (Report, error) {
 	v := &verifier{dir: dir, opts: opts, report: Report{Live: live(dir)}}
+	v.loadHeads()
 	list, err := listSegments(dir)
 	if err != nil {
 		return v.report, fmt.Errorf("journal: %w", err)
@@ -106,6 +131,13 @@ type verifier struct {
 	recorded bool  // its removal is in the trail
 	anchored bool
 	epoch    string
+
+	heads   []*said
+	local   bool              // HEAD lies beside the segments
+	key     ed25519.PublicKey // the trail's, once it named one
+	earlier []ed25519.PublicKey
+	covered uint64 // the last line that something signed speaks of
+	damaged bool   // HEAD is there and cannot be read
 }
 
 // doubt is a line whose prev is not the hash of the line before: one of the two
@@ -167,6 +199,9 @@ func (v *verifier) line(line []byte, begins bool, named uint64) error {
 	if h.Seq != v.chain.seq+1 {
 		return v.fault(v.place, fmt.Sprintf("has number %d where %d is due", h.Seq, v.chain.seq+1))
 	}
+	if fault := v.signatures(h, begins); fault != "" {
+		return v.fault(v.place, fault)
+	}
 	hash := lineHash(line)
 	if h.Prev != v.chain.last && v.report.Events == 0 {
 		return v.fault(v.place, "the first line of a trail carries only zeros as prev")
@@ -199,10 +234,17 @@ func (v *verifier) accept(h head) error {
 			v.epoch = h.Details.Epoch
 			v.report.Epochs++
 		}
+	case audit.ActionRecovered:
+		if !v.opts.AcceptLoss && h.Reason != "torn-tail" && h.Reason != "" {
+			return v.fault(v.place, "records that the end of the trail was not as HEAD says: "+h.Reason)
+		}
 	case audit.ActionRemoved:
 		if h.Details.LastSeq == v.missing.seq && h.Details.LastHash == v.missing.last {
 			v.recorded = true
 		}
+	}
+	if fault := v.atHead(); fault != "" {
+		return v.fault(v.place, fault)
 	}
 	if v.opts.Anchor.Seq != 0 && v.opts.Anchor.Seq == v.chain.seq {
 		if v.opts.Anchor.Hash != v.chain.last {
@@ -234,6 +276,9 @@ func (v *verifier) end() error {
 		if !v.recorded && !v.opts.AnyHead {
 			return v.fault(v.first, "the lines before it are missing and nothing records their removal")
 		}
+	}
+	if err := v.signedEnd(); err != nil {
+		return err
 	}
 	switch a := v.opts.Anchor; {
 	case a.Seq == 0 || v.anchored:

@@ -1,9 +1,11 @@
 package journal
 
 import (
+	"crypto/ed25519"
 	"errors"
 	"fmt"
 	"path/filepath"
+	"slices"
 	"sync"
 	"time"
 
@@ -34,6 +36,21 @@ type writer struct {
 	why      string // why the next segment is begun
 	err      error  // why nothing can be written
 
+	signer   *signer           // nil: nothing is signed
+	trailKey ed25519.PublicKey // that the trail goes by so far
+	checked  uint64            // the last checkpoint's number
+	due      string            // why the next write ends in a checkpoint, if it does
+	beats    *time.Timer
+	synced   chain  // the end of what is on disk
+	headSeq  uint64 // the number that HEAD says
+	headDue  bool
+	heads    *time.Timer
+
+	short     int64 // bytes that are free too few
+	spaceAt   time.Time
+	removeDue bool
+	removing  bool
+
 	retry   time.Duration
 	flush   *time.Timer
 	flushes bool
@@ -55,14 +72,16 @@ type snapshot struct {
 }
 
 // startWriter repairs the trail, begins a segment and starts the goroutine.
-func startWriter(j *Journal, fs fileSystem) (*writer, error) {
+func startWriter(j *Journal, fs fileSystem, keys *signer) (*writer, error) {
 	w := &writer{
 		j: j, fs: fs, queue: j.queue, epoch: audit.NewID(j.now()), why: "start",
-		flush: time.NewTimer(time.Hour), tick: time.NewTicker(upkeep),
-		done: make(chan struct{}),
+		flush: stoppedTimer(), beats: stoppedTimer(), heads: stoppedTimer(), tick: time.NewTicker(upkeep),
+		signer: keys, done: make(chan struct{}),
 	}
-	w.flush.Stop()
 	recovered, err := w.recover()
+	if err == nil {
+		recovered = w.checkHead(recovered)
+	}
 	if err == nil {
 		err = w.begin()
 	}
@@ -76,6 +95,10 @@ func startWriter(j *Journal, fs fileSystem) (*writer, error) {
 	}
 	w.settle(nil)
 	w.removeOld()
+	w.beat("start")
+	if w.signer != nil && w.sync() == nil {
+		w.writeHead()
+	}
 	w.publish()
 	go w.run()
 	return w, nil
@@ -94,6 +117,9 @@ func (w *writer) run() {
 			more = w.gather()
 		}
 		w.commit()
+		if w.removeDue && w.err == nil {
+			w.removeOld()
+		}
 	}
 	w.finish()
 }
@@ -123,8 +149,12 @@ func (w *writer) gather() bool {
 	case <-w.flush.C:
 		w.flushes = false
 		_ = w.sync() // It keeps the error, for Err and for the next segment.
+	case <-w.heads.C:
+		w.writeHead()
+	case <-w.beats.C:
+		w.beat("time")
 	case <-w.tick.C:
-		w.removeOld()
+		w.removeDue = true
 	}
 	return true
 }
@@ -158,7 +188,7 @@ func (w *writer) commit() {
 		if gap := w.j.drops.gap(w.j.now()); gap != nil {
 			w.add(gap)
 		}
-		if len(w.pending) == 0 {
+		if len(w.pending) == 0 && w.due == "" {
 			return
 		}
 	}
@@ -172,7 +202,7 @@ func (w *writer) commit() {
 	}
 	w.healed()
 	var err error
-	if w.j.settings.Load().always {
+	if w.mustSync(w.pending) {
 		err = w.sync()
 	} else if w.dirty && !w.flushes {
 		w.flushes = true
@@ -188,10 +218,13 @@ func (w *writer) write() error {
 	if err := w.mend(); err != nil {
 		return err
 	}
+	if err := w.room(); err != nil {
+		return err
+	}
 	if err := w.rotate(w.pendingSize()); err != nil {
 		return err
 	}
-	if len(w.pending) == 0 {
+	if len(w.pending) == 0 && w.due == "" {
 		return nil
 	}
 	c := w.chain
@@ -199,12 +232,75 @@ func (w *writer) write() error {
 	for _, en := range w.pending {
 		w.buf = c.extend(w.buf, en.line, w.j.instance)
 	}
+	signs := w.checkpointDue(c)
+	if signs {
+		w.appendCheckpoint(&c)
+	}
 	n, err := w.file.Write(w.buf)
 	if err != nil {
 		return w.writeFailed(n, err)
 	}
 	w.advance(c, n)
+	if signs {
+		w.checked = c.seq
+		w.mu.Lock()
+		w.snap.events[order(audit.Admin)]++
+		w.mu.Unlock()
+	}
 	return nil
+}
+
+// mustSync reports whether somebody waits until an entry is on disk. What the
+// settings say now counts for entries from before, too.
+func (w *writer) mustSync(entries []*entry) bool {
+	levels := &w.j.settings.Load().levels
+	return slices.ContainsFunc(entries, func(en *entry) bool {
+		return en.level == Synced || levels[order(en.class)] == Synced
+	})
+}
+
+// spaceEvery is how often the free space is asked for.
+const spaceEvery = time.Second
+
+// room sees to the space that is to stay free and to the size of the trail: the
+// oldest segments go, and when that does not help the trail is full.
+func (w *writer) room() error {
+	set := w.j.settings.Load()
+	now := w.j.now()
+	if w.removing || now.Sub(w.spaceAt) < spaceEvery && w.err == nil && now.After(w.spaceAt) {
+		return nil
+	}
+	w.spaceAt = now
+	w.short = 0
+	if set.reserve > 0 {
+		if free, err := w.fs.Space(w.j.dir); err == nil && free < set.reserve {
+			w.short = set.reserve - free
+		}
+	}
+	total := w.segment.size
+	for _, s := range w.old {
+		total += s.size
+	}
+	// One segment more than the size, because that much comes before the oldest
+	// one goes.
+	over := set.maxSize > 0 && total > set.maxSize+set.segment
+	if w.short > 0 && w.expired(0) == "" {
+		return fmt.Errorf("%w: %d bytes of %d are missing and no segment can go", errReserve, w.short, set.reserve)
+	}
+	if over && w.expired(0) == "" {
+		return fmt.Errorf("%w: the trail has %d bytes, max_size is %d, and no segment can go", errReserve, total, set.maxSize)
+	}
+	w.removeDue = w.removeDue || w.short > 0 || over
+	return nil
+}
+
+// durable notes that everything up to the end of the trail is on disk.
+func (w *writer) durable() {
+	w.synced = w.chain
+	if w.signer != nil && !w.headDue {
+		w.headDue = true
+		w.heads.Reset(headDelay)
+	}
 }
 
 // advance moves the end of the trail behind n more bytes.
@@ -221,6 +317,9 @@ func (w *writer) pendingSize() int64 {
 	n := 0
 	for _, en := range w.pending {
 		n += len(en.line) + chainRoom
+	}
+	if w.signer != nil {
+		n += checkpointRoom
 	}
 	return int64(n)
 }
@@ -259,6 +358,7 @@ func (w *writer) sync() error {
 	w.dirty = false
 	err := w.file.Sync()
 	if err == nil {
+		w.durable()
 		return nil
 	}
 	err = fmt.Errorf("sync %s: %w", w.segment.name(), err)
@@ -271,7 +371,12 @@ func (w *writer) sync() error {
 func (w *writer) finish() {
 	w.tick.Stop()
 	w.flush.Stop()
+	if w.err == nil && w.closeErr == nil {
+		w.beat("stop")
+	}
+	w.beats.Stop()
 	err := w.sync()
+	w.writeHead()
 	if err == nil && w.closeErr == nil {
 		w.closeErr = w.closeFile()
 	} else {
