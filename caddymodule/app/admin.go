@@ -126,7 +126,7 @@ func (a *App) recordLimits(action string, found []foundBucket, err error) {
 	for _, f := range found {
 		a.trail.event(audit.Admin, action, "limit "+f.named.Name, outcome, func(d *audit.Details) {
 			d.Set("site", f.named.Site)
-			d.Set("key", f.shown())
+			d.Set("key", f.shown(a.trail.names))
 		})
 	}
 }
@@ -139,14 +139,42 @@ type foundBucket struct {
 	bucket ratelimit.Bucket
 }
 
-// shown is the subject for the trail, which holds no credential.
-func (f *foundBucket) shown() string {
+// shown is the subject for the trail, which holds no credential, and pseudonyms
+// where it is to hold no names.
+func (f *foundBucket) shown(hidden *pseudonyms) string {
 	if slices.ContainsFunc(f.named.By, func(by string) bool {
 		return by == "session" || strings.HasPrefix(by, "header:") || strings.HasPrefix(by, "cookie:")
 	}) {
 		return "(hidden)"
 	}
-	return f.bucket.Subject
+	names, err := hidden.get()
+	switch {
+	case err != nil:
+		return "(hidden)"
+	case names == nil:
+		return f.bucket.Subject
+	}
+	return veilSubject(names, f.bucket.Request.Subject)
+}
+
+// veilSubject replaces addresses and users in a limit's subject: parts separated by
+// NUL, "ip:ADDRESS", "path:PATH", or "user:ISSUER", "tenant:ISSUER" with the ID as
+// the part that follows.
+func veilSubject(names *audit.Pseudonyms, subject string) string {
+	parts := strings.Split(subject, "\x00")
+	for n := 0; n < len(parts); n++ {
+		kind, value, _ := strings.Cut(parts[n], ":")
+		switch kind {
+		case "ip":
+			parts[n] = "ip:" + names.Of(audit.KindIP, value)
+		case "user", "tenant", "session":
+			n++
+			if kind == "user" && n < len(parts) {
+				parts[n] = names.Of(audit.KindUser, parts[n])
+			}
+		}
+	}
+	return strings.Join(parts, " ")
 }
 
 func (a *App) findLimits(q LimitQuestion) ([]foundBucket, error) {

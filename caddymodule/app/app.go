@@ -60,6 +60,14 @@ type App struct {
 	tokens  *rememberedTokens // nil: none are remembered
 	limiter *limiter
 	trail   *trailHandle
+	// recordHeaders is checked and in canonical spelling.
+	recordHeaders []string
+	// parts is the configuration, known from the start on; before is the one that
+	// was live before it, if any.
+	parts, before parts
+	// provisioned and established say how far it has come.
+	provisioned, established bool
+
 	pooled  []func()
 	watches []func()
 }
@@ -73,7 +81,7 @@ func (*App) CaddyModule() caddy.ModuleInfo {
 // once.
 func (a *App) Provision(ctx caddy.Context) error {
 	a.ctx, a.logger = ctx, ctx.Logger()
-	return errors.Join(
+	err := errors.Join(
 		telemetry.Register(ctx),
 		a.provisionRoles(),
 		a.provisionTokenCache(),
@@ -81,12 +89,18 @@ func (a *App) Provision(ctx caddy.Context) error {
 		a.provisionLimiter(),
 		a.provisionTrail(),
 	)
+	a.provisioned = true
+	return err
 }
 
 // Start opens the trail and looks at what stands beside the gates. What others
 // would see of a configuration that may still fail waits until it is
 // established.
 func (a *App) Start() error {
+	a.parts = a.configuredParts()
+	if err := a.checkRecordHeaders(); err != nil {
+		return err
+	}
 	if err := a.trail.start(); err != nil {
 		return err
 	}
@@ -110,6 +124,7 @@ func (a *App) Cleanup() error {
 	// First: from here on another configuration may report what files say.
 	a.files.stop()
 	next := a.resign()
+	a.reject()
 	for _, release := range slices.Backward(a.pooled) {
 		release()
 	}
@@ -117,6 +132,7 @@ func (a *App) Cleanup() error {
 	// Not before: a sink of this configuration must have ended when one of the
 	// next continues at its place in the journal.
 	if next != nil {
+		next.before = a.parts
 		next.establish()
 	}
 	for _, remove := range a.watches {

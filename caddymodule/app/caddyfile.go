@@ -229,6 +229,9 @@ func (a *App) parseRole(d *caddyfile.Dispenser) error {
 //			fsync <duration>|always
 //			keep <duration>
 //			max_size <size>
+//			reserve <size>|off
+//			wait access|security|admin queued|written|synced
+//			key <file>
 //		}
 //		sink stdout
 //		sink redis_stream <key>
@@ -236,6 +239,8 @@ func (a *App) parseRole(d *caddyfile.Dispenser) error {
 //		sink postgres <dsn>
 //		instance <name>
 //		on_full closed|open
+//		record_headers <name>...
+//		pseudonymize <key file> ip|user...
 //	}
 func (a *App) parseAudit(d *caddyfile.Dispenser) error {
 	a.Audit = new(Audit)
@@ -244,7 +249,28 @@ func (a *App) parseAudit(d *caddyfile.Dispenser) error {
 		"sink":     {Parse: a.Audit.parseSink, Repeats: true},
 		"instance": {Parse: dispense.String(&a.Audit.Instance)},
 		"on_full":  {Parse: dispense.OneOf(&a.Audit.OnFull, "closed", "open")},
+
+		"record_headers": {Parse: a.Audit.parseRecordHeaders, Repeats: true},
+		"pseudonymize": {Parse: func(d *caddyfile.Dispenser) error {
+			if err := a.Audit.parsePseudonymize(d.RemainingArgs()); err != nil {
+				return d.WrapErr(err)
+			}
+			return nil
+		}},
 	}.Block(d, "audit")
+}
+
+// parseRecordHeaders refuses names here already, where the line is known.
+func (c *Audit) parseRecordHeaders(d *caddyfile.Dispenser) error {
+	if err := dispense.Strings(&c.RecordHeaders)(d); err != nil {
+		return err
+	}
+	for _, name := range c.RecordHeaders {
+		if mayCarryCredential(name) {
+			return d.Errf("record_headers %q: carries a credential, which is never in an event", name)
+		}
+	}
+	return nil
 }
 
 func (c *Audit) parseJournal(d *caddyfile.Dispenser) error {
@@ -257,7 +283,45 @@ func (c *Audit) parseJournal(d *caddyfile.Dispenser) error {
 		"fsync":    {Parse: dispense.String(&j.Fsync)},
 		"keep":     {Parse: dispense.Duration(&j.Keep)},
 		"max_size": {Parse: dispense.Size(&j.MaxSize)},
+		"reserve":  {Parse: j.parseReserve},
+		"wait":     {Parse: j.parseWait, Repeats: true},
+		"key":      {Parse: dispense.String(&j.Key)},
 	}.Block(d, "journal")
+}
+
+func (j *Journal) parseReserve(d *caddyfile.Dispenser) error {
+	var text string
+	if err := dispense.String(&text)(d); err != nil {
+		return err
+	}
+	j.Reserve = new(int64)
+	if text == "0" || text == "off" {
+		return nil
+	}
+	size, err := dispense.ParseSize(text)
+	if err != nil {
+		return d.Errf("reserve %q: %v, or off", text, err)
+	}
+	*j.Reserve = size
+	return nil
+}
+
+func (j *Journal) parseWait(d *caddyfile.Dispenser) error {
+	args := d.RemainingArgs()
+	if len(args) != 2 {
+		return d.Errf("wait: needs a class and queued, written or synced, got %d arguments", len(args))
+	}
+	if _, twice := j.Wait[args[0]]; twice {
+		return d.Errf("wait %s: stands twice", args[0])
+	}
+	if j.Wait == nil {
+		j.Wait = make(map[string]string)
+	}
+	j.Wait[args[0]] = args[1]
+	if _, err := (&Journal{Wait: map[string]string{args[0]: args[1]}}).waits(); err != nil {
+		return d.WrapErr(err)
+	}
+	return nil
 }
 
 func (c *Audit) parseSink(d *caddyfile.Dispenser) error {

@@ -36,7 +36,7 @@ type direct struct {
 
 const directQueue = 4096
 
-func (a *App) directTrail(instance string) (*trailHandle, error) {
+func (a *App) directTrail(instance string, names *pseudonyms) (*trailHandle, error) {
 	stdout := false
 	for _, s := range a.Audit.Sinks {
 		stdout = stdout || s.Type == sinkStdout
@@ -45,7 +45,7 @@ func (a *App) directTrail(instance string) (*trailHandle, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &trailHandle{trail: &directView{d, stdout}}, nil
+	return &trailHandle{trail: &directView{d, stdout}, names: names}, nil
 }
 
 // directView switches standard output on or off when its configuration is

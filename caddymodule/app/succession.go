@@ -7,6 +7,7 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/moat-gateway/moat/caddymodule/internal/telemetry"
+	"github.com/moat-gateway/moat/internal/audit"
 )
 
 // Caddy starts a configuration before it ends the one that runs, and drops it
@@ -57,6 +58,7 @@ func (a *App) resign() *App {
 // establish makes the app's configuration count: none can come between any
 // more.
 func (a *App) establish() {
+	a.established = true
 	a.trail.establish(a)
 	for name, k := range a.keys {
 		if k.remote != nil {
@@ -67,4 +69,31 @@ func (a *App) establish() {
 	a.limiter.establish()
 	storeChanged()
 	a.files.watch()
+}
+
+// reject leaves an event in the live app's trail when this configuration ends
+// without ever having counted: a reload failed. A configuration that is only looked
+// at has no live one beside it.
+func (a *App) reject() {
+	current := live.Load()
+	if !a.provisioned || a.established || current == nil || current == a {
+		return
+	}
+	a.provisioned = false
+	current.trail.event(audit.Admin, "config.rejected", "moat", audit.Failure, func(d *audit.Details) {
+		if a.parts != nil {
+			d.Set("sha256", a.parts.sum())
+		}
+	})
+}
+
+// describeConfig tells what configuration counts now.
+func (a *App) describeConfig(d *audit.Details) {
+	d.Set("sha256", a.parts.sum())
+	if a.before != nil {
+		d.Set("changed", a.parts.changed(a.before))
+	}
+	if len(a.files.sums) > 0 {
+		d.Set("files", a.files.sums)
+	}
 }

@@ -31,25 +31,61 @@ type trail interface {
 	establish(*App)
 }
 
-// Durable implements audit.Durable.
-func (h *trailHandle) Durable() (durable, strict bool) {
+// Durable implements audit.Durable. A refusal stays what it was when its event is
+// lost, except that with fsync always nothing leaves without its event.
+func (h *trailHandle) Durable(class audit.Class) (durable, strict bool) {
 	c, ok := h.trail.(*configured)
-	return ok && c.config.FsyncAlways, !h.open
+	switch {
+	case !ok:
+		return false, false
+	case c.config.FsyncAlways:
+		return true, !h.open
+	}
+	return c.config.Waits[class] > journal.Queued, !h.open && class == audit.Access
 }
 
 // trailHandle is a configuration's view of a trail.
 type trailHandle struct {
 	trail
-	open bool
+	open  bool
+	names *pseudonyms // nil: nothing is replaced
+}
+
+// start makes the key and the trail ready.
+func (h *trailHandle) start() error {
+	if _, err := h.names.get(); err != nil {
+		return err
+	}
+	return h.trail.start()
+}
+
+// Record hands the event of a request over.
+func (h *trailHandle) Record(e *audit.Event) error {
+	names, err := h.names.get()
+	if err != nil {
+		return counted(e, err) // Better no event than one with names in it.
+	}
+	return h.trail.Record(names.Veil(e))
 }
 
 // Trail implements audit.Source.
 func (a *App) Trail() audit.Trail { return a.trail }
 
+// RecordHeaders implements audit.Source.
+func (a *App) RecordHeaders() []string { return a.recordHeaders }
+
 // Down is never set when the operator chose to pass requests without a trail.
 func (h *trailHandle) Down() error {
 	if h.open {
 		return nil
+	}
+	return h.down()
+}
+
+// down is why the trail cannot take events, whatever that means for requests.
+func (h *trailHandle) down() error {
+	if _, err := h.names.get(); err != nil {
+		return err
 	}
 	return h.trail.Down()
 }
@@ -69,7 +105,8 @@ func (h *trailHandle) event(class audit.Class, action, resource string, outcome 
 	if set != nil {
 		set(&e.Details)
 	}
-	if err := h.Record(e); err != nil {
+	// What the gateway does itself is nobody's: "moat" needs no pseudonym.
+	if err := h.trail.Record(e); err != nil {
 		logger().Warn("the trail could not take an event", zap.String("action", action), zap.Error(err))
 	}
 }
@@ -110,7 +147,7 @@ const linger = 30 * time.Second
 // lingering are the journals in that state, by directory.
 var lingering sync.Map
 
-func (a *App) journalTrail(config journal.Config, sinks []*Sink) (*trailHandle, error) {
+func (a *App) journalTrail(config journal.Config, sinks []*Sink, names *pseudonyms) (*trailHandle, error) {
 	config.OnTrouble = troubled
 	// Followers first: they are given back last, so that at the end they can
 	// still deliver what the journal writes when it closes.
@@ -131,6 +168,7 @@ func (a *App) journalTrail(config journal.Config, sinks []*Sink) (*trailHandle, 
 	return &trailHandle{
 		trail: &configured{t, config, followers},
 		open:  a.Audit.OnFull == "open",
+		names: names,
 	}, nil
 }
 
@@ -157,14 +195,13 @@ func (c *configured) establish(a *App) {
 		f.start(c.newest)
 		a.watches = append(a.watches, telemetry.WatchSink(label, func() uint64 { lag, _ := f.Lag(); return lag }))
 	}
+	a.watches = append(a.watches,
+		telemetry.WatchTrail(func() bool { return a.trail.down() != nil }),
+		telemetry.WatchJournal(c.bytes))
 	if c.greeted.CompareAndSwap(false, true) {
 		a.trail.event(audit.Admin, "gateway.start", "moat", audit.Allow, nil)
 	}
-	a.trail.event(audit.Admin, "config.loaded", "moat", audit.Allow, func(d *audit.Details) {
-		if len(a.files.sums) > 0 {
-			d.Set("files", a.files.sums)
-		}
-	})
+	a.trail.event(audit.Admin, "config.loaded", "moat", audit.Allow, a.describeConfig)
 }
 
 func newJournalled(config journal.Config) *journalled {
@@ -228,6 +265,15 @@ func (t *journalled) newest() uint64 {
 		return 0
 	}
 	return j.Stats().Seq
+}
+
+// bytes is the size of the journal.
+func (t *journalled) bytes() int64 {
+	j := t.journal.Load()
+	if j == nil {
+		return 0
+	}
+	return j.Stats().Bytes
 }
 
 // Record takes an event; refusals that flood are counted and summed up.

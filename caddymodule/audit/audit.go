@@ -38,6 +38,7 @@ type Handler struct {
 	Site string `json:"site,omitempty"`
 
 	trail   audit.Trail
+	headers []string // that events carry
 	answers denial.Answers
 	logger  *zap.Logger
 }
@@ -57,13 +58,14 @@ func (h *Handler) Provision(ctx caddy.Context) error {
 	if err != nil {
 		return err
 	}
-	h.trail = source.Trail()
+	h.trail, h.headers = source.Trail(), source.RecordHeaders()
 	return telemetry.Register(ctx)
 }
 
 // ServeHTTP opens the exchange, lets everything else happen and records how it
 // ended: also when a handler panics or the client is gone.
 func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyhttp.Handler) error {
+	seen := see(r.Header, h.headers)
 	ex := exchange.Ensure(w, r)
 	if ex.Audited {
 		return denial.Refuse(w, r, &denial.Refusal{Code: denial.Internal, Reason: "gate.second"})
@@ -71,8 +73,9 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyht
 	ex.Audited = true
 	ex.TrailDown = h.trail.Down()
 	rec := newRecorder(w, ex.RequestID)
+	rec.seen = seen
 	if d, ok := h.trail.(audit.Durable); ok && r.Method != http.MethodHead {
-		rec.hold, rec.strict = d.Durable()
+		rec.promise = func() (durable, strict bool) { return d.Durable(class(ex)) }
 	}
 	ex.Response = rec
 	body := countBody(r)
@@ -133,6 +136,7 @@ func (h *Handler) record(e *audit.Event) error {
 func (h *Handler) finish(r *http.Request, ex *exchange.Exchange, rec *recorder, body *bodyCounter, err error, finished bool) {
 	total := time.Since(ex.Start)
 	ex.TakeBack()
+	rec.promised()
 	e := h.closed(r, ex, rec, err, finished)
 	e.Duration = total
 	rec.settle()

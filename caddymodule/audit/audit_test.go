@@ -12,6 +12,7 @@ import (
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
 	"go.uber.org/zap"
 
+	"github.com/moat-gateway/moat/caddymodule/internal/exchange"
 	"github.com/moat-gateway/moat/internal/audit"
 )
 
@@ -96,7 +97,7 @@ type durable struct {
 	look   func()
 }
 
-func (d *durable) Durable() (bool, bool) { return true, d.strict }
+func (d *durable) Durable(audit.Class) (bool, bool) { return true, d.strict }
 func (d *durable) Record(e *audit.Event) error {
 	_ = d.kept.Record(e)
 	d.look()
@@ -145,5 +146,38 @@ func TestTheEndOfAnAnswerWaitsForItsEvent(t *testing.T) {
 				t.Errorf("bytesOut %d", e.BytesOut)
 			}
 		})
+	}
+}
+
+// classed is a trail that is durable for one class only.
+type classed struct {
+	durable
+	class audit.Class
+}
+
+func (c *classed) Durable(class audit.Class) (bool, bool) { return class == c.class, true }
+
+func TestARefusalWaitsAsItsClassSays(t *testing.T) {
+	for _, class := range []audit.Class{audit.Access, audit.Security} {
+		w := httptest.NewRecorder()
+		trail := &classed{class: class}
+		left := -1
+		trail.look = func() { left = w.Body.Len() }
+		h := &Handler{trail: trail, logger: zap.NewNop(), Site: "test"}
+		r := httptest.NewRequest("GET", "/a", nil)
+		r = caddyhttp.PrepareRequest(r, caddy.NewReplacer(), w, &caddyhttp.Server{})
+		_ = h.ServeHTTP(w, r, caddyhttp.HandlerFunc(func(w http.ResponseWriter, r *http.Request) error {
+			exchange.From(r.Context()).Refusal = &exchange.Refusal{Code: "forbidden", Status: 403}
+			w.Header().Set("Content-Length", "5")
+			_, err := w.Write([]byte("hello"))
+			return err
+		}))
+		want := 5
+		if class == audit.Security {
+			want = 4
+		}
+		if left != want || w.Body.Len() != 5 {
+			t.Errorf("durable %s: %d bytes left before the event, want %d", class, left, want)
+		}
 	}
 }

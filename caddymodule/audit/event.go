@@ -18,7 +18,7 @@ const statusClientGone = 499
 
 // closed is the event of a request that has ended.
 func (h *Handler) closed(r *http.Request, ex *exchange.Exchange, rec *recorder, err error, finished bool) *audit.Event {
-	e := describe(r, ex)
+	e := describe(r, ex, rec.seen)
 	e.Status = rec.status
 	if err != nil && !rec.wrote {
 		e.Status = denial.Status(err)
@@ -58,7 +58,7 @@ func (h *Handler) closed(r *http.Request, ex *exchange.Exchange, rec *recorder, 
 
 // opened is the first of a stream's two events.
 func (h *Handler) opened(r *http.Request, ex *exchange.Exchange, rec *recorder) *audit.Event {
-	e := describe(r, ex)
+	e := describe(r, ex, rec.seen)
 	e.Class, e.Outcome, e.Reason = audit.Access, audit.Allow, ex.Decision.Reason
 	e.Status = rec.status
 	e.Duration = time.Since(ex.Start)
@@ -74,9 +74,18 @@ func aborted(r *http.Request, rec *recorder, err error, finished bool) bool {
 	return err != nil && (denial.Status(err) == statusClientGone || errors.Is(r.Context().Err(), context.Canceled))
 }
 
-// describe fills in what is known of the request itself. Only listed fields
-// are taken: no header, no query value, no body can get into an event.
-func describe(r *http.Request, ex *exchange.Exchange) *audit.Event {
+// class is the class of a request's event, as far as it is decided.
+func class(ex *exchange.Exchange) audit.Class {
+	if ex.Refusal != nil {
+		return audit.Security
+	}
+	return audit.Access
+}
+
+// describe fills in what is known of the request itself. Only listed fields are
+// taken: no header that is not listed, no query value, no body can get into an
+// event.
+func describe(r *http.Request, ex *exchange.Exchange, seen []seenHeader) *audit.Event {
 	now := time.Now()
 	e := &audit.Event{
 		Timestamp: now,
@@ -89,6 +98,12 @@ func describe(r *http.Request, ex *exchange.Exchange) *audit.Event {
 	}
 	if ex.Canonical {
 		e.Method, e.Host, e.Path = ex.Target.Method, ex.Target.Host, ex.Target.Path
+		if names := queryNames(ex.Target.Query); names != nil {
+			e.Details.Set("query", names)
+		}
+	}
+	if fields := told(seen, r.Header, ex); fields != nil {
+		e.Details.Set("headers", fields)
 	}
 	if ex.Client.IsValid() {
 		e.IP = ex.Client.String()

@@ -20,7 +20,10 @@ type recorder struct {
 	caddyhttp.ResponseWriterWrapper
 
 	requestID []string
+	seen      []seenHeader
 	onStream  func()
+	// promise says what the end of the answer waits for. May be nil.
+	promise func() (durable, strict bool)
 
 	status   int
 	bytesIn  int64
@@ -53,6 +56,7 @@ func (rec *recorder) WriteHeader(status int) {
 	}
 	if status >= http.StatusOK || status == http.StatusSwitchingProtocols {
 		rec.wrote, rec.status = true, status
+		rec.promised()
 		h := rec.Header()
 		h[exchange.RequestIDHeader] = rec.requestID
 		rec.stream = status == http.StatusSwitchingProtocols ||
@@ -65,6 +69,15 @@ func (rec *recorder) WriteHeader(status int) {
 		}
 	}
 	rec.ResponseWriterWrapper.WriteHeader(status)
+}
+
+// promised asks, once, what the end of the answer waits for: when it begins, as
+// then it is decided whether it is a refusal.
+func (rec *recorder) promised() {
+	if rec.promise != nil {
+		rec.hold, rec.strict = rec.promise()
+		rec.promise = nil
+	}
 }
 
 // Write counts what is written.

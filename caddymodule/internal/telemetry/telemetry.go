@@ -29,6 +29,8 @@ var (
 	storeDegraded = newWatch("moat_store_degraded", "1 while the shared limit store is unavailable and limits go by on_error.")
 	keysAge       = newWatch("moat_jwks_age_seconds", "Age of an issuer's key set.", "issuer")
 	sinkLag       = newWatch("moat_audit_sink_lag_events", "Events in the journal that a sink has not delivered yet.", "sink")
+	auditDown     = newWatch("moat_audit_down", "1 while the audit trail cannot be written.")
+	journalBytes  = newWatch("moat_audit_journal_bytes", "Size of the audit journal.")
 	Added         = prometheus.NewHistogram(prometheus.HistogramOpts{
 		Name:    "moat_added_seconds",
 		Help:    "Time that the gateway itself added to a request.",
@@ -49,7 +51,7 @@ func Register(ctx caddy.Context) error {
 	}
 	for _, c := range []prometheus.Collector{
 		Requests, Tokens, Rules, Limits, Events, Dropped,
-		StoreSeconds, storeDegraded, keysAge, sinkLag, Added,
+		StoreSeconds, storeDegraded, keysAge, sinkLag, auditDown, journalBytes, Added,
 	} {
 		var already prometheus.AlreadyRegisteredError
 		if err := registry.Register(c); err != nil && !errors.As(err, &already) {

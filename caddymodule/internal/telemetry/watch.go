@@ -84,10 +84,25 @@ func WatchSink(sink string, lag func() uint64) (remove func()) {
 // WatchStore reports whether the shared limit store is unavailable, until
 // remove is called.
 func WatchStore(degraded func() bool) (remove func()) {
-	return storeDegraded.set("", func() (float64, bool) {
-		if degraded() {
+	return storeDegraded.set("", yes(degraded))
+}
+
+// WatchTrail reports whether the audit trail cannot be written, until remove is
+// called.
+func WatchTrail(down func() bool) (remove func()) { return auditDown.set("", yes(down)) }
+
+// WatchJournal reports the size of the audit journal in bytes, until remove is
+// called.
+func WatchJournal(size func() int64) (remove func()) {
+	return journalBytes.set("", func() (float64, bool) { return float64(size()), true })
+}
+
+// yes is 1 while is says so.
+func yes(is func() bool) func() (float64, bool) {
+	return func() (float64, bool) {
+		if is() {
 			return 1, true
 		}
 		return 0, true
-	})
+	}
 }
