@@ -50,7 +50,7 @@ integration: build
 
 # Each fuzz target for FUZZTIME, one after the other.
 fuzz-smoke:
-	@./scripts/fuzz 10s
+	@./scripts/fuzz 5s
 
 fuzz:
 	@./scripts/fuzz $(FUZZTIME)
@@ -70,7 +70,7 @@ interop: build
 
 # What the system itself has to provide for the tests.
 system:
-	@./scripts/system redis-server postgresql curl
+	@./scripts/system redis-server postgresql curl python3 openssl
 
 # Prints the command line that builds this gateway with plugins of your own.
 xcaddy:
