@@ -30,8 +30,9 @@ func TestAPseudonymIsTheOneInTheTrail(t *testing.T) {
 		return stdout.String(), stderr.String()
 	}
 	event := &audit.Event{UserID: "u-1", IP: "192.0.2.1"}
-	if out, _ := run(file, "user", "u-1"); strings.TrimSpace(out) != p.Veil(event).UserID || out == "u-1\n" {
-		t.Errorf("%q, in the trail stands %q", out, p.Veil(event).UserID)
+	line := string(p.Veil(event).AppendJSON(nil))
+	if out, _ := run(file, "user", "u-1"); !strings.Contains(line, `"userId":"`+strings.TrimSpace(out)+`"`) || out == "u-1\n" {
+		t.Errorf("%q, in the trail stands %s", out, line)
 	}
 	for want, args := range map[string][]string{
 		"needs the key file": {file, "user"},
