@@ -480,7 +480,9 @@ func TestAKeyFileThatOthersCanReadIsRefused(t *testing.T) {
 	mustClose(t, mustOpen(t, cfg))
 	for name, change := range map[string]func() error{
 		"readable by others": func() error { return os.Chmod(cfg.KeyFile, 0o644) },
-		"no key":             func() error { return errors.Join(os.Chmod(cfg.KeyFile, 0o600), os.WriteFile(cfg.KeyFile, []byte("x"), 0o600)) },
+		"no key": func() error {
+			return errors.Join(os.Chmod(cfg.KeyFile, 0o600), os.WriteFile(cfg.KeyFile, []byte("x"), 0o600))
+		},
 	} {
 		if err := change(); err != nil {
 			t.Fatal(err)

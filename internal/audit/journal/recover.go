@@ -31,7 +31,7 @@ func (w *writer) recover() (*audit.Event, error) {
 		if err != nil {
 			return nil, err
 		}
-		if len(end.torn) > 0 || end.lines == 0 {
+		if end.size() > 0 || end.lines == 0 {
 			note = w.recoveredEvent(note, last.name(), end)
 		}
 		if end.lines > 0 {
@@ -56,10 +56,10 @@ func (w *writer) recover() (*audit.Event, error) {
 }
 
 func (w *writer) cut(s segment, end tail) (int64, error) {
-	if len(end.torn) == 0 {
+	if end.size() == 0 {
 		return s.size, nil
 	}
-	size := s.size - int64(len(end.torn))
+	size := s.size - end.size()
 	return size, w.fs.Truncate(w.path(s.name()), size)
 }
 
@@ -69,13 +69,13 @@ func (w *writer) recoveredEvent(note *audit.Event, name string, end tail) *audit
 		note.Severity = audit.High
 		note.Reason = "torn-tail"
 		note.Details.Set("file", name)
-		note.Details.Set("cutBytes", int64(len(end.torn)))
+		note.Details.Set("cutBytes", end.size())
 		note.Details.Set("cutHash", lineHash(end.torn))
 		return note
 	}
 	// A torn segment behind a torn one: a crash during the start after a crash.
 	note.Details.Set("file2", name)
-	note.Details.Set("cutBytes2", int64(len(end.torn)))
+	note.Details.Set("cutBytes2", end.size())
 	note.Details.Set("cutHash2", lineHash(end.torn))
 	return note
 }
@@ -85,7 +85,11 @@ type tail struct {
 	chain chain
 	lines int // whole lines seen, 0 when there is none
 	torn  []byte
+	zeros int64 // behind the torn bytes, which a loss of power can leave in any number
 }
+
+// size is how many bytes are to be cut off.
+func (t *tail) size() int64 { return int64(len(t.torn)) + t.zeros }
 
 // readTail finds the last whole line of a segment. A segment without one is
 // taken for a torn beginning when it is no longer than a line; else it is not
@@ -96,6 +100,14 @@ func readTail(path string, size int64) (tail, error) {
 		return tail{}, err
 	}
 	defer func() { _ = f.Close() }()
+	zeros, err := trailingZeros(f, size)
+	if err != nil {
+		return tail{}, fmt.Errorf("read %s: %w", path, err)
+	}
+	if zeros < tailBytes/2 {
+		zeros = 0 // Few enough to be looked at with the rest.
+	}
+	size -= zeros
 	from := max(size-tailBytes, 0)
 	buf := make([]byte, size-from)
 	if n, err := f.ReadAt(buf, from); err != nil && !errors.Is(err, io.EOF) || n < len(buf) {
@@ -111,14 +123,31 @@ func readTail(path string, size int64) (tail, error) {
 		start := bytes.LastIndexByte(buf[:whole], '\n') + 1
 		line := buf[start:whole]
 		if h, err := parseHead(line); err == nil {
-			return tail{chain: chain{seq: h.Seq, last: lineHash(line)}, lines: 1, torn: buf[whole+1:]}, nil
+			return tail{chain: chain{seq: h.Seq, last: lineHash(line)}, lines: 1, torn: buf[whole+1:], zeros: zeros}, nil
 		}
 		end = whole
 	}
 	if size > audit.MaxLine {
 		return tail{}, fmt.Errorf("%s: no event in its last %d bytes: move the file away to go on without it", path, len(buf))
 	}
-	return tail{torn: buf}, nil
+	return tail{torn: buf, zeros: zeros}, nil
+}
+
+// trailingZeros counts the zeros at the end of a file.
+func trailingZeros(f io.ReaderAt, size int64) (int64, error) {
+	buf := make([]byte, tailBytes)
+	for end := size; end > 0; {
+		from := max(end-tailBytes, 0)
+		part := buf[:end-from]
+		if n, err := f.ReadAt(part, from); n < len(part) {
+			return 0, errors.Join(err, io.ErrUnexpectedEOF)
+		}
+		if used := len(bytes.TrimRight(part, "\x00")); used > 0 {
+			return size - from - int64(used), nil
+		}
+		end = from
+	}
+	return size, nil
 }
 
 // readFull reads until buf is full or the file ends.

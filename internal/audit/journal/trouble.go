@@ -60,14 +60,26 @@ func (w *writer) giveUp() {
 	w.closeErr = fmt.Errorf("journal: closed with %d events unwritten: %w", lost, cause)
 }
 
-// pause waits before the next attempt on a broken trail, longer each time.
+// pause waits before the next attempt on a broken trail, longer each time. What was
+// written before goes to the disk in its time: a disk can stay full for days.
 func (w *writer) pause() {
 	w.retry = min(max(2*w.retry, firstRetry), lastRetry)
 	timer := time.NewTimer(w.retry)
 	defer timer.Stop()
-	select {
-	case <-timer.C:
-	case <-w.j.closing:
+	for {
+		select {
+		case <-timer.C:
+			return
+		case <-w.j.closing:
+			return
+		case <-w.flush.C:
+			if w.flushes = w.torn; w.torn {
+				// First the part of a line has to go; a failed sync would seal it in.
+				w.flush.Reset(w.j.settings.Load().fsync)
+				continue
+			}
+			_ = w.sync() // It keeps the error, for the next segment.
+		}
 	}
 }
 
@@ -86,7 +98,7 @@ func (w *writer) writeFailed(n int, err error) error {
 	}
 	w.torn = true
 	keepErr := w.keep(c, size, whole)
-	if w.file != nil && keepErr == nil && !noSpace(err) {
+	if w.file != nil && keepErr == nil && !noSpace(err) && w.sync() == nil {
 		w.seal("write-failed")
 	}
 	return errors.Join(err, keepErr)
@@ -117,6 +129,8 @@ func (w *writer) mend() error {
 	if err := w.file.Truncate(w.segment.size); err != nil {
 		return fmt.Errorf("cut %s: %w", w.segment.name(), err)
 	}
-	w.torn = false
+	// Not on disk yet: a loss of power could bring the part of a line back, into the
+	// middle of a trail that has gone on elsewhere.
+	w.torn, w.dirty = false, true
 	return nil
 }

@@ -96,7 +96,7 @@ func startWriter(j *Journal, fs fileSystem, keys *signer) (*writer, error) {
 	w.settle(nil)
 	w.removeOld()
 	w.beat("start")
-	if w.signer != nil && w.sync() == nil {
+	if w.signer != nil && w.err == nil && w.sync() == nil {
 		w.writeHead()
 	}
 	w.publish()
