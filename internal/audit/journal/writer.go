@@ -193,6 +193,11 @@ func (w *writer) commit() {
 		}
 	}
 	if err := w.write(); err != nil {
+		// Whole lines of it may be in the trail, and have to get to the disk in time.
+		if w.dirty && !w.flushes {
+			w.flushes = true
+			w.flush.Reset(w.j.settings.Load().fsync)
+		}
 		kind := TroubleWrite
 		if noSpace(err) {
 			kind = TroubleFull
