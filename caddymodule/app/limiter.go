@@ -60,6 +60,7 @@ type limiter struct {
 	fallback ratelimit.Fallback
 	capacity int
 	named    []ratelimit.Named
+	grants   map[string]string // by bucket
 }
 
 // store is what limits are charged to.
@@ -281,7 +282,20 @@ func (a *App) Limiter() (ratelimit.Store, ratelimit.Fallback) {
 
 // Announce implements ratelimit.Source. Handlers announce while they are
 // provisioned, one after the other.
-func (a *App) Announce(n ratelimit.Named) { a.limiter.named = append(a.limiter.named, n) }
+func (a *App) Announce(n ratelimit.Named) error {
+	a.limiter.named = append(a.limiter.named, n)
+	for bucket, grants := range n.Grants {
+		if other, known := a.limiter.grants[bucket]; known && other != grants {
+			return fmt.Errorf("counts the same as another limit %q of site %q, at %s where that one has %s: give one of them a name of its own",
+				n.Name, n.Site, grants, other)
+		}
+		if a.limiter.grants == nil {
+			a.limiter.grants = make(map[string]string)
+		}
+		a.limiter.grants[bucket] = grants
+	}
+	return nil
+}
 
 // reachable reports whether Redis answers.
 func (a *App) reachable(ctx context.Context) (err error) {

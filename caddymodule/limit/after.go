@@ -117,7 +117,7 @@ type statusWriter struct {
 // WriteHeader notes the first final status.
 func (s *statusWriter) WriteHeader(status int) {
 	if s.status == 0 && (status >= http.StatusOK || status == http.StatusSwitchingProtocols) {
-		s.status, s.header = status, s.Header()
+		s.status, s.header = status, s.Header().Clone() // What outer handlers take off still counts.
 	}
 	s.ResponseWriterWrapper.WriteHeader(status)
 }
@@ -125,7 +125,7 @@ func (s *statusWriter) WriteHeader(status int) {
 // Write sends a 200 first, if nothing else was.
 func (s *statusWriter) Write(p []byte) (int, error) {
 	if s.status == 0 {
-		s.status, s.header = http.StatusOK, s.Header()
+		s.status, s.header = http.StatusOK, s.Header().Clone()
 	}
 	return s.ResponseWriterWrapper.Write(p)
 }

@@ -148,7 +148,7 @@ func (l *Limit) compile(fold bool, fallback ratelimit.Fallback) error {
 	l.silent = l.Quiet || l.shadow || len(l.Count) > 0 && !l.identity
 	err := errors.Join(
 		l.compileGrants(), l.compileCost(), l.compileKeys(), l.compileOn(fold), l.compileTiers(), l.compileExcept(),
-		l.compileFallback(fallback), l.checkWords(),
+		l.compileLease(), l.compileFallback(fallback), l.checkWords(),
 	)
 	if err == nil {
 		l.allowed = telemetry.Limits.WithLabelValues(l.Name, "allowed")
@@ -250,7 +250,7 @@ func (l *Limit) compileGrants() error {
 		return err
 	}
 	l.grants = grants
-	return errors.Join(l.compileBurst(), l.compileLease())
+	return l.compileBurst()
 }
 
 func (l *Limit) compileBurst() error {
@@ -278,7 +278,11 @@ func (l *Limit) compileLease() error {
 		return errors.New("lease: stands only beside a rate without count and cost, because what is taken in advance is not given back")
 	}
 	var errs []error
-	for _, g := range l.grants {
+	all := slices.Clone(l.grants)
+	for _, grants := range l.tiers {
+		all = append(all, grants...)
+	}
+	for _, g := range all {
 		if l.Lease*10 > g.rate.Capacity() {
 			errs = append(errs, fmt.Errorf("lease %d: must be at most a tenth of what the bucket holds, which is %d for %s", l.Lease, g.rate.Capacity(), g.rate))
 		}
@@ -352,8 +356,13 @@ func (l *Limit) identify(prefix string, names map[string]int) {
 		}
 	}
 	each(l.grants)
-	for _, grants := range l.tiers {
+	for role, grants := range l.tiers {
 		each(grants)
+		for i := range grants {
+			// A bucket of their own: in one that several people share, or one with
+			// several roles, each request would go on at another pace.
+			grants[i].bucket += "~" + role
+		}
 	}
 }
 
@@ -369,8 +378,9 @@ func (l *Limit) compileKeys() error {
 		case "ip", "user", "tenant", "session", "path", "all":
 			valid = !named
 		case "header":
-			valid = httpguts.ValidHeaderFieldName(name)
 			name = canonicalHeader(name)
+			// The server takes Host out of the headers.
+			valid = httpguts.ValidHeaderFieldName(name) && name != "Host"
 		case "cookie":
 			valid = httpguts.ValidHeaderFieldName(name)
 		case "param":
@@ -442,6 +452,9 @@ func (l *Limit) compileExcept() error {
 			}
 			addr = addr.Unmap()
 			prefix = netip.PrefixFrom(addr, addr.BitLen())
+		}
+		if prefix.Addr().Is4In6() && prefix.Bits() >= 96 {
+			prefix = netip.PrefixFrom(prefix.Addr().Unmap(), prefix.Bits()-96)
 		}
 		l.except = append(l.except, prefix.Masked())
 	}

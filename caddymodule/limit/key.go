@@ -50,10 +50,10 @@ func (l *Limit) granted(ex *exchange.Exchange) []grant {
 	if len(l.tiers) == 0 {
 		return l.grants
 	}
-	best, grants := 0.0, l.grants
+	best, grants, name := 0.0, l.grants, ""
 	for role, tier := range l.tiers {
-		if height := tier[0].height(); height > best && slices.Contains(ex.Caller.Roles, role) {
-			grants, best = tier, height
+		if height := tier[0].height(); (height > best || height == best && role < name) && slices.Contains(ex.Caller.Roles, role) {
+			grants, best, name = tier, height, role // Of equals always the same.
 		}
 	}
 	return grants

@@ -85,7 +85,9 @@ func (h *Handler) Provision(ctx caddy.Context) error {
 		if l.OnError == onErrorOpen {
 			ctx.Logger().Warn("limit " + l.Name + ": on_error open: nothing is limited while the store is away")
 		}
-		source.Announce(h.named(l))
+		if err := source.Announce(h.named(l)); err != nil {
+			errs = append(errs, fmt.Errorf("%s: %w", l.place(), err))
+		}
 	}
 	return errors.Join(append(errs, telemetry.Register(ctx))...)
 }
@@ -282,7 +284,9 @@ func (c *charge) allow() []charged {
 		}
 		last = l
 		if l.pending() {
-			pending = append(pending, charged{limit: l, request: c.requests[i]})
+			req := c.requests[i]
+			req.Level, req.Degraded = c.results[i].ResetAfter, c.results[i].Degraded
+			pending = append(pending, charged{limit: l, request: req})
 		}
 	}
 	return pending

@@ -14,8 +14,19 @@ import (
 func (h *Handler) named(l *Limit) ratelimit.Named {
 	return ratelimit.Named{
 		Site: h.Site, Name: l.Name, By: l.By,
-		Buckets: l.buckets,
+		Buckets: l.buckets, Grants: l.grantsByBucket(),
 	}
+}
+
+// grantsByBucket is what each bucket of the limit grants, in words.
+func (l *Limit) grantsByBucket() map[string]string {
+	words := make(map[string]string)
+	for _, grants := range append(slices.Collect(maps.Values(l.tiers)), l.grants) {
+		for i := range grants {
+			words[grants[i].bucket] = grants[i].String()
+		}
+	}
+	return words
 }
 
 // buckets is everything that the limit counts for one value of each key.

@@ -104,22 +104,35 @@ func Debited(now, tat int64, rate Rate, cost int64) int64 {
 }
 
 // Refund is the arrival time of a bucket after r.Cost units were given back:
-// never before now, which is a full bucket. Units older than the bucket takes
-// to fill give nothing back; see Request.Age.
+// never before now, which is a full bucket. Units that came back by themselves give
+// nothing back; see Request.Age and Request.Level.
 func Refund(now, tat int64, r Request) int64 {
-	if !r.Refundable() {
+	back := r.RefundMicros()
+	if back == 0 {
 		return tat
 	}
 	ahead := min(max(tat-now, 0), r.Rate.SpanMicros())
-	return now + max(0, ahead-min(r.Cost, r.Rate.Capacity())*r.Rate.UnitMicros())
+	return now + max(0, ahead-back)
 }
 
-// Refundable reports whether giving the request back can change its bucket.
-func (r *Request) Refundable() bool {
-	if r.Slots > 0 {
-		return r.Cost > 0
+// RefundMicros is by how many microseconds giving the request back moves its
+// bucket's arrival time, at most.
+func (r *Request) RefundMicros() int64 {
+	if r.Slots > 0 || r.Cost <= 0 || !r.Rate.valid() || r.Age.Microseconds() >= r.Rate.SpanMicros() {
+		return 0
 	}
-	return r.Cost > 0 && r.Rate.valid() && r.Age.Microseconds() < r.Rate.SpanMicros()
+	back := min(r.Cost, r.Rate.Capacity()) * r.Rate.UnitMicros()
+	if r.Level > 0 {
+		// The bucket was Level away from full. By that much it filled since, and had
+		// the units never been taken it would have been full the sooner.
+		back = min(back, max(0, (r.Level-r.Age).Microseconds()))
+	}
+	return back
+}
+
+// Refundable reports whether giving the request back can change anything.
+func (r *Request) Refundable() bool {
+	return r.Slots > 0 && r.Cost > 0 || r.RefundMicros() > 0
 }
 
 // Rescale carries a bucket over to another rate. oldSpan is the time in which

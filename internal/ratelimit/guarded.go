@@ -250,6 +250,9 @@ func (r Request) share() Request {
 // local one. It is best effort: a unit that cannot be given back comes back with
 // time, so only invalid requests and a failing local store are an error.
 func (g *Guarded) Give(ctx context.Context, reqs []Request) error {
+	if releaser, ok := g.remote.(Releaser); ok {
+		releaser.Release(reqs)
+	}
 	return g.after(ctx, reqs, g.remote.Give, g.local.Give)
 }
 
@@ -263,21 +266,21 @@ func (g *Guarded) after(ctx context.Context, reqs []Request, remote, local func(
 	if err := Check(reqs); err != nil {
 		return err
 	}
-	asked, err := g.ask(ctx, func() (bool, error) { return false, remote(ctx, reqs) })
-	away := !asked || err != nil
-	if !away && g.learner == nil {
-		return nil
-	}
-	counted := make([]Request, 0, len(reqs))
+	shared, counted := make([]Request, 0, len(reqs)), make([]Request, 0, len(reqs))
 	for _, r := range reqs {
-		if r.Fallback.OnError != Local {
-			continue
+		if !r.Degraded {
+			shared = append(shared, r)
 		}
-		if away {
-			// Taken, in all likelihood, from this instance's share.
-			r = r.share()
+		switch {
+		case r.Fallback.OnError != Local:
+		case r.Degraded:
+			counted = append(counted, r.share()) // Taken from this instance's share.
+		case g.learner != nil:
+			counted = append(counted, r)
 		}
-		counted = append(counted, r)
+	}
+	if len(shared) > 0 {
+		_, _ = g.ask(ctx, func() (bool, error) { return false, remote(ctx, shared) })
 	}
 	if len(counted) == 0 {
 		return nil

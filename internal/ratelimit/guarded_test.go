@@ -204,6 +204,7 @@ func TestLocalShareIsDividedByInstances(t *testing.T) {
 	if len(local.learned) != 0 {
 		t.Error("learned from a store that did not answer")
 	}
+	reqs[0].Degraded = true // as the Take's result says
 	if err := g.Give(context.Background(), reqs); err != nil {
 		t.Fatal(err)
 	}
@@ -217,7 +218,9 @@ func TestFailingLocalStoreIsUnavailable(t *testing.T) {
 	if _, err := g.Take(context.Background(), oneRequest, nil); !errors.Is(err, ratelimit.ErrUnavailable) {
 		t.Errorf("take: %v", err)
 	}
-	if err := g.Give(context.Background(), oneRequest); !errors.Is(err, ratelimit.ErrUnavailable) {
+	degraded := withFallback(ratelimit.Local, 0)
+	degraded[0].Degraded = true
+	if err := g.Give(context.Background(), degraded); !errors.Is(err, ratelimit.ErrUnavailable) {
 		t.Errorf("give: %v", err)
 	}
 }
@@ -271,7 +274,7 @@ func testReaches(t *testing.T, change func(*ratelimit.Guarded, context.Context, 
 	}{
 		{"healthy, local learns", ratelimit.Local, nil, &learningStore{}, 1, 6},
 		{"healthy, local does not learn", ratelimit.Local, nil, &fakeStore{}, 0, 0},
-		{"away", ratelimit.Local, errDown, &learningStore{}, 1, 3},
+		{"away", ratelimit.Local, errDown, &learningStore{}, 1, 6},
 		{"away and open", ratelimit.Open, errDown, &learningStore{}, 0, 0},
 		{"away and closed", ratelimit.Closed, errDown, &learningStore{}, 0, 0},
 	} {
@@ -385,7 +388,7 @@ func TestTheShareOfPlacesIsAtLeastOne(t *testing.T) {
 	}{{0, 10, 10}, {1, 10, 10}, {4, 10, 2}, {4, 3, 1}} {
 		local := &learningStore{}
 		g := guard(t, ratelimit.GuardedConfig{Remote: &fakeStore{err: errDown}, Local: local})
-		reqs := []ratelimit.Request{{Limit: "a", Subject: "x", Slots: tt.slots, Holder: "h", Cost: 1, Fallback: ratelimit.Fallback{Instances: tt.instances}}}
+		reqs := []ratelimit.Request{{Limit: "a", Subject: "x", Slots: tt.slots, Holder: "h", Cost: 1, Degraded: true, Fallback: ratelimit.Fallback{Instances: tt.instances}}}
 		for name, do := range map[string]func() error{
 			"take":  func() error { _, err := g.Take(context.Background(), reqs, nil); return err },
 			"give":  func() error { return g.Give(context.Background(), reqs) },
@@ -472,5 +475,56 @@ func TestALocalStoreThatLosesResultsIsUnavailable(t *testing.T) {
 	g := guard(t, ratelimit.GuardedConfig{Remote: &fakeStore{err: errDown}, Local: &fakeStore{short: true}})
 	if _, err := g.Take(context.Background(), oneRequest, nil); !errors.Is(err, ratelimit.ErrUnavailable) {
 		t.Errorf("error %v", err)
+	}
+}
+
+// TestUnitsGoBackWhereTheyWereTaken: a unit that this instance counted alone was
+// never taken from the shared store.
+func TestUnitsGoBackWhereTheyWereTaken(t *testing.T) {
+	remote, local := &fakeStore{}, &learningStore{}
+	g := guard(t, ratelimit.GuardedConfig{Remote: remote, Local: local})
+	reqs := withFallback(ratelimit.Local, 2)
+	reqs[0].Degraded = true
+	if err := g.Give(context.Background(), reqs); err != nil || remote.asked() != 0 || local.asked() != 1 || local.last[0].Rate.N != 3 {
+		t.Errorf("error %v, remote asked %d times, local %d times for %+v", err, remote.asked(), local.asked(), local.last)
+	}
+}
+
+// releasing is a remote store that renews places.
+type releasing struct {
+	fakeStore
+	released int
+}
+
+func (r *releasing) Release(reqs []ratelimit.Request) { r.released += len(reqs) }
+
+func TestPlacesAreNoLongerHeldAlsoWhileTheStoreIsAway(t *testing.T) {
+	remote := &releasing{fakeStore: fakeStore{err: errDown}}
+	breaker := ratelimit.NewBreaker(ratelimit.BreakerConfig{Probe: func() error { return errDown }})
+	defer breaker.Close()
+	g := guard(t, ratelimit.GuardedConfig{Remote: remote, Local: &fakeStore{}, Breaker: breaker})
+	for range 5 {
+		_, _ = g.Take(context.Background(), oneRequest, nil)
+	}
+	asked := remote.asked()
+	if err := g.Give(context.Background(), oneRequest); err != nil || remote.released != 1 || remote.asked() != asked {
+		t.Errorf("error %v, %d released, asked %d times more", err, remote.released, remote.asked()-asked)
+	}
+}
+
+// TestWhatCameBackByItselfIsNotGivenTwice takes units, lets the bucket fill, empties
+// it and then gives the first ones back.
+func TestWhatCameBackByItselfIsNotGivenTwice(t *testing.T) {
+	rate := ratelimit.Rate{N: 5, Window: 15 * time.Minute}
+	r := ratelimit.Request{Limit: "a", Subject: "x", Rate: rate, Cost: 1, Level: 3 * time.Minute}
+	for age, want := range map[time.Duration]time.Duration{
+		time.Second: 3*time.Minute - time.Second, 3 * time.Minute: 0, 14 * time.Minute: 0,
+	} {
+		r.Age = age
+		now := (20 * time.Minute).Microseconds()
+		empty := now + rate.SpanMicros()
+		if back := time.Duration(empty-ratelimit.Refund(now, empty, r)) * time.Microsecond; back != want {
+			t.Errorf("after %s: %s given back, want %s", age, back, want)
+		}
 	}
 }

@@ -62,6 +62,13 @@ type Request struct {
 	// and are not given a second time; otherwise requests held open for long
 	// could save up more than one burst.
 	Age time.Duration
+	// For Give only: the ResetAfter of the Take that took the units. What of them
+	// has come back by itself since is not given a second time. Default: 0, not
+	// known, and all units are given.
+	Level time.Duration
+	// For Give and Debit only: whether the units were taken without the shared
+	// store, which then has nothing to do with them.
+	Degraded bool
 
 	// Slots makes it a concurrency limit of that many places. Default: 0, a rate.
 	Slots int64
@@ -128,6 +135,14 @@ type Store interface {
 	Debit(ctx context.Context, reqs []Request) error
 	// Reset forgets the buckets: they are full again. Rate and Cost are ignored.
 	Reset(ctx context.Context, reqs []Request) error
+}
+
+// Releaser is implemented by shared stores that keep places from expiring while
+// they are held.
+type Releaser interface {
+	// Release says that places are no longer held, also when the store cannot be
+	// asked to give them back.
+	Release(reqs []Request)
 }
 
 // Learner is implemented by local stores that can be told what the shared

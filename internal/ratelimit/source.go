@@ -5,8 +5,10 @@ type Source interface {
 	// Limiter returns the store and what holds while a shared one is away, unless
 	// a limit says otherwise.
 	Limiter() (Store, Fallback)
-	// Announce makes a limit known to those who show and reset limits by name.
-	Announce(Named)
+	// Announce makes a limit known to those who show and reset limits by name. It
+	// fails when another one counts the same at another rate: each request would
+	// then set the pace of both.
+	Announce(Named) error
 }
 
 // Named is a limit as an operator speaks of it.
@@ -17,6 +19,8 @@ type Named struct {
 	Name string
 	// By are the keys that it counts by.
 	By []string
+	// Grants is what each bucket grants, in words.
+	Grants map[string]string
 	// Buckets returns looks (Cost 0) at everything that the limit counts for one
 	// value of each of its keys. A user, tenant or session is looked for with
 	// every one of the issuers, unless the value names one: ISSUER/VALUE. The error

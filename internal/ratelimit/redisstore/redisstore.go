@@ -72,7 +72,10 @@ type Store struct {
 	ttl     time.Duration // of places
 }
 
-var _ ratelimit.Store = (*Store)(nil)
+var (
+	_ ratelimit.Store    = (*Store)(nil)
+	_ ratelimit.Releaser = (*Store)(nil)
+)
 
 // New returns a store on client, which stays the caller's to close. It does not
 // talk to the server. A client whose calls could outlive the timeout is refused.
@@ -180,6 +183,9 @@ func settle(reqs []ratelimit.Request, states []int64, charged bool, dst []rateli
 	return results, nil
 }
 
+// Release implements ratelimit.Releaser: what is no longer held expires.
+func (s *Store) Release(reqs []ratelimit.Request) { s.places.drop(reqs) }
+
 // Give implements ratelimit.Store.
 func (s *Store) Give(ctx context.Context, reqs []ratelimit.Request) error {
 	s.places.drop(reqs)
@@ -228,15 +234,15 @@ func (s *Store) renew(reqs []ratelimit.Request) {
 	})
 }
 
-// Probe writes a key, which a server that is out of memory or a read-only replica
-// refuses.
+// Probe runs the script so that it writes, which a server that is out of memory, a
+// read-only replica and one that does not let this user run it refuse.
 func (s *Store) Probe() error {
 	ctx, cancel := s.bound(context.Background())
 	defer cancel()
-	if err := s.client.Set(ctx, s.prefix+"probe", 1, time.Second).Err(); err != nil {
-		return fmt.Errorf("ratelimit: redis: %w", err)
-	}
-	return nil
+	_, _, err := s.run(ctx, "take", []ratelimit.Request{{
+		Limit: "probe", Subject: "probe", Rate: ratelimit.Rate{N: 1000, Window: time.Second}, Cost: 1,
+	}})
+	return err
 }
 
 // Reset implements ratelimit.Store. Other instances are told; see Watch.

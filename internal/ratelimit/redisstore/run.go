@@ -20,7 +20,7 @@ func (s *Store) run(ctx context.Context, op string, reqs []ratelimit.Request) (s
 	args := make([]any, 0, 2+4*len(reqs))
 	args = append(args, op, s.clock())
 	for i := range reqs {
-		args = s.appendRequest(args, &reqs[i])
+		args = s.appendRequest(args, op, &reqs[i])
 	}
 	reply, err := s.eval(ctx, s.keys(reqs), args)
 	if err != nil {
@@ -53,10 +53,13 @@ func (s *Store) eval(ctx context.Context, keys []string, args []any) ([]int64, e
 	return cmd.Int64Slice()
 }
 
-func (s *Store) appendRequest(args []any, r *ratelimit.Request) []any {
+func (s *Store) appendRequest(args []any, op string, r *ratelimit.Request) []any {
 	shadow := ""
 	if r.Shadow {
 		shadow = "s"
+	}
+	if r.Slots == 0 && op == "give" {
+		return append(args, shadow+"b", r.RefundMicros(), r.Rate.SpanMicros(), 1)
 	}
 	if r.Slots == 0 {
 		return append(args, shadow+"b", r.Rate.UnitMicros(), r.Rate.SpanMicros(), r.Cost)
