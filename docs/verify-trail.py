@@ -9,7 +9,7 @@ def signed(key, text, signature):
         return subprocess.run(["openssl", "pkeyutl", "-verify", "-pubin", "-keyform", "DER", "-rawin", "-inkey", "key", "-in", "text", "-sigfile", "sig"], cwd=d, capture_output=True).returncode == 0
 
 def text(*words): return "".join(str(w) + "\n" for w in words).encode()
-def statement(e, d): return text("moat.audit.checkpoint.v1", e["instance"], d["epoch"], d["lastSeq"], d["lastHash"], d["time"], d["key"])
+def statement(kind, e, d): return text("moat.audit." + kind + ".v1", e["instance"], d["epoch"], d["lastSeq"], d["lastHash"], d["time"], d["key"])
 def name(key): return hashlib.sha256(base64.b64decode(key)).hexdigest()[:32]
 def fault(where, why): sys.exit(f"CHANGED {where}: {why}")
 
@@ -26,7 +26,7 @@ for file in sorted(f for f in os.listdir(trail) if f.endswith(".jsonl")):
         if (e["seq"], e["prev"]) != (seq + 1, last): fault(where, "does not follow the line before")
         if n == 1 and (e["action"] != "audit.segment" or int(file[:12]) != e["seq"] or (key or d.get("publicKey")) != d.get("publicKey")): fault(where, "does not begin this file")
         if n == 1: key = d.get("publicKey")
-        if e["action"] == "audit.checkpoint" and ((d["lastSeq"], d["lastHash"], d["key"]) != (seq, last, name(key)) or not signed(key, statement(e, d), d["signature"])): fault(where, "is a false checkpoint")
+        if e["action"] == "audit.checkpoint" and ((d["lastSeq"], d["lastHash"], d["key"]) != (seq, last, name(key)) or not signed(key, statement("checkpoint", e, d), d["signature"])): fault(where, "is a false checkpoint")
         if e["action"] == "audit.key":
             if (d["lastSeq"], d["lastHash"]) != (seq, last) or not signed(key, text("moat.audit.key.v1", e["instance"], seq, last, d["publicKey"]), d["signature"]): fault(where, "is a false key")
             key = d["publicKey"]
@@ -34,5 +34,5 @@ for file in sorted(f for f in os.listdir(trail) if f.endswith(".jsonl")):
         hashes[seq] = last
 if key:
     head = json.load(open(os.path.join(trail, "HEAD")))
-    if hashes.get(head["lastSeq"]) != head["lastHash"] or not signed(key, statement(head, head), head["signature"]): fault("HEAD", "is not the end of this trail")
+    if hashes.get(head["lastSeq"]) != head["lastHash"] or not signed(key, statement("head", head, head), head["signature"]): fault("HEAD", "is not the end of this trail")
 print(f"clean, {len(hashes)} lines, number {seq}, {last}")

@@ -325,13 +325,15 @@ func (t *journalled) Destruct() error {
 
 func (t *journalled) close() error {
 	t.mu.Lock()
-	defer t.mu.Unlock()
 	if t.closed {
+		t.mu.Unlock()
 		return nil
 	}
-	close(t.done)
-	t.flood.Close()
 	t.closed = true
+	t.mu.Unlock()
+	close(t.done)
+	// Not below the lock: its last summaries are written, and that may ask for it.
+	t.flood.Close()
 	if j := t.journal.Load(); j != nil {
 		return j.Close()
 	}

@@ -1,10 +1,12 @@
 package journal
 
 import (
+	"bufio"
 	"crypto/ed25519"
 	"encoding/base64"
 	"errors"
 	"io/fs"
+	"os"
 	"time"
 
 	"github.com/moat-gateway/moat/internal/audit"
@@ -24,7 +26,7 @@ func (w *writer) checkpointDue(c chain) bool {
 
 // appendCheckpoint signs the line that c ends with in the line that follows.
 func (w *writer) appendCheckpoint(c *chain) {
-	s := w.sign(*c)
+	s := w.sign(asCheckpoint, *c)
 	e := w.event(audit.ActionCheckpoint, "trail")
 	if e.Reason = w.due; e.Reason == "" {
 		e.Reason = "count"
@@ -97,17 +99,48 @@ func keyOf(path string) ed25519.PublicKey {
 // last line is another one.
 func (w *writer) checkHead(note *audit.Event) *audit.Event {
 	s, err := ReadHead(w.path(HeadFile))
+	w.hadHead = err == nil
 	switch {
-	case errors.Is(err, fs.ErrNotExist), w.signer == nil:
-		return note
-	case err != nil:
+	case w.signer == nil, w.trailKey == nil:
+		return note // Not signed so far.
+	case errors.Is(err, fs.ErrNotExist) && w.chain.seq <= newborn:
+		return note // A crash in the middle of the first start.
+	case errors.Is(err, fs.ErrNotExist):
+		return w.headEvent(note, "head-missing", Statement{})
+	case err != nil, !s.verify(w.trailKey, asHead) && !s.verify(w.signer.public(), asHead):
 		return w.headEvent(note, "head-damaged", Statement{})
 	case s.LastSeq > w.chain.seq:
 		return w.headEvent(note, "tail-missing", s)
-	case s.LastSeq == w.chain.seq && s.LastHash != w.chain.last:
+	case w.hashOf(s.LastSeq) != s.LastHash:
 		return w.headEvent(note, "tail-changed", s)
 	}
 	return note
+}
+
+// hashOf is the hash of a line of the trail, or "".
+func (w *writer) hashOf(seq uint64) string {
+	i := len(w.old) - 1
+	for i >= 0 && w.old[i].first > seq {
+		i--
+	}
+	if i < 0 {
+		return ""
+	}
+	f, err := os.Open(w.path(w.old[i].name()))
+	if err != nil {
+		return ""
+	}
+	defer func() { _ = f.Close() }()
+	r := bufio.NewReaderSize(f, audit.MaxLine+1)
+	for n := w.old[i].first; ; n++ {
+		line, err := r.ReadSlice('\n')
+		if err != nil {
+			return ""
+		}
+		if n == seq {
+			return lineHash(line[:len(line)-1])
+		}
+	}
 }
 
 func (w *writer) headEvent(note *audit.Event, reason string, s Statement) *audit.Event {

@@ -240,6 +240,43 @@ func TestEveryForgeryWithoutTheKeyShows(t *testing.T) {
 				t.Fatal(err)
 			}
 		}, "is no HEAD"},
+		"a checkpoint made HEAD and the rest rewritten": {func(t *testing.T, f *forger) {
+			var e struct {
+				Details struct {
+					Epoch, LastHash, Time, Key, Signature string
+					LastSeq                               uint64
+				}
+			}
+			if err := json.Unmarshal([]byte(f.lines[f.index(audit.ActionCheckpoint, 0)]), &e); err != nil {
+				t.Fatal(err)
+			}
+			head(t, f, func(s *journal.Statement) {
+				d := e.Details
+				*s = journal.Statement{Instance: s.Instance, Epoch: d.Epoch, LastSeq: d.LastSeq, LastHash: d.LastHash, Time: d.Time, Key: d.Key, Signature: d.Signature}
+			})
+			f.remove(f.index(audit.ActionCheckpoint, 0), len(f.lines))
+			f.saveAsIs()
+			for _, path := range segments(t, f.dir)[1:] {
+				if err := os.Remove(path); err != nil {
+					t.Fatal(err)
+				}
+			}
+		}, "not signed by a key of the trail"},
+		"a removal that nobody signed": {func(t *testing.T, f *forger) {
+			second := f.index(audit.ActionSegment, 1)
+			sum := sha256.Sum256([]byte(f.lines[second-1]))
+			last := f.lines[len(f.lines)-1]
+			end := sha256.Sum256([]byte(last))
+			line := strings.Replace(f.lines[f.index("http.request", 0)], `"http.request"`, `"`+audit.ActionRemoved+`"`, 1)
+			line = regexp.MustCompile(`"details":\{[^}]*\}`).ReplaceAllString(line, fmt.Sprintf(`"details":{"lastSeq":%d,"lastHash":"%s"}`, second, hex.EncodeToString(sum[:])))
+			line = prevField.ReplaceAllString(line, `"prev":"`+hex.EncodeToString(end[:])+`"}`)
+			line = seqField.ReplaceAllString(line, fmt.Sprintf(`"seq":%d,"instance"`, len(f.lines)+1))
+			f.lines, f.files = append(f.lines, line), append(f.files, f.files[len(f.files)-1])
+			f.saveAsIs()
+			if err := os.Remove(segments(t, f.dir)[0]); err != nil {
+				t.Fatal(err)
+			}
+		}, "is not signed"},
 		"HEAD of another hash": {func(t *testing.T, f *forger) {
 			head(t, f, func(s *journal.Statement) { s.LastHash = strings.Repeat("0", 64) })
 		}, "it or the one before it was changed"},
@@ -390,6 +427,11 @@ func TestATailCutWhileNothingRanIsRecordedAtStart(t *testing.T) {
 	}{
 		"cut":     {func(_ *testing.T, f *forger) { f.remove(len(f.lines)-2, len(f.lines)); f.saveAsIs() }, "tail-missing"},
 		"changed": {func(_ *testing.T, f *forger) { f.lines[len(f.lines)-1] += " "; f.saveAsIs() }, "tail-changed"},
+		"HEAD removed": {func(t *testing.T, f *forger) {
+			if err := os.Remove(filepath.Join(f.dir, journal.HeadFile)); err != nil {
+				t.Fatal(err)
+			}
+		}, "head-missing"},
 		"HEAD damaged": {func(t *testing.T, f *forger) {
 			if err := os.WriteFile(filepath.Join(f.dir, journal.HeadFile), nil, 0o600); err != nil {
 				t.Fatal(err)
@@ -507,4 +549,39 @@ func TestATrailThatBecomesSignedLaterVerifies(t *testing.T) {
 	// And back: not to sign any more is a fault, since a forger would do that.
 	mustClose(t, mustOpen(t, config(dir)))
 	wantReason(t, dir, journal.VerifyOptions{}, "names no key")
+}
+
+// TestNobodyElseWritesWhatReadsAsTheJournals: a client chooses its method, which is
+// the action of a request that no rule matched.
+func TestNobodyElseWritesWhatReadsAsTheJournals(t *testing.T) {
+	dir := t.TempDir()
+	j := mustOpen(t, signed(t, dir))
+	for _, action := range []string{audit.ActionCheckpoint, audit.ActionKey, audit.ActionRecovered, audit.ActionSegment, audit.ActionRemoved, audit.ActionSummary} {
+		e := event(audit.Security, action)
+		e.Action = action
+		mustRecord(t, j, e)
+	}
+	mustClose(t, j)
+	mustVerify(t, dir)
+	if n := len(find(trail(t, dir), "x-"+audit.ActionCheckpoint)); n != 1 {
+		t.Errorf("%d events with the marked action", n)
+	}
+	if n := len(find(trail(t, dir), audit.ActionSummary)); n != 1 {
+		t.Errorf("%d summaries", n)
+	}
+}
+
+// TestATailRewrittenAndMadeLongerIsRecordedAtStart: that the trail goes beyond HEAD
+// does not mean that it still has HEAD's line.
+func TestATailRewrittenAndMadeLongerIsRecordedAtStart(t *testing.T) {
+	dir, cfg := signedTrail(t, 30)
+	f := newForger(t, dir)
+	f.lines[len(f.lines)-1] += " "
+	f.lines, f.files = append(f.lines, f.lines[len(f.lines)-1]), append(f.files, f.files[len(f.files)-1])
+	f.save(len(f.lines) - 1)
+	mustClose(t, mustOpen(t, cfg))
+	if found := find(trail(t, dir), audit.ActionRecovered); len(found) != 1 || found[0].Reason != "tail-changed" {
+		t.Errorf("%+v", found)
+	}
+	wantReason(t, dir, journal.VerifyOptions{AcceptLoss: true}, "checkpoint of another place")
 }

@@ -31,7 +31,7 @@ const (
 	maxReserve             = int64(1) << 50
 
 	minCheckpoint, maxCheckpoint = time.Second, time.Hour
-	maxCheckpointEvents          = 100_000
+	maxCheckpointEvents          = 10_000
 
 	maxInstance = 64
 )
@@ -136,7 +136,7 @@ type Config struct {
 	// 1 min.
 	Checkpoint time.Duration
 	// CheckpointEvents is the number of events after which there is one, 1 to
-	// 100000. Default: 1000.
+	// 10000. Default: 1000.
 	CheckpointEvents int
 	// Hold returns the number of the last line that every reader who must not
 	// miss one has read. Segments with later lines are not removed, whatever

@@ -124,6 +124,9 @@ func (w *writer) removeOld() {
 	if w.commit(); w.err != nil || w.sync() != nil {
 		return
 	}
+	// Signed before the files go: a record of a removal that nothing signs could be
+	// anybody's.
+	w.writeHead()
 	for i := range n {
 		w.old[i].told = true
 	}

@@ -9,6 +9,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -23,7 +24,8 @@ const maxHead = 4096
 
 // Statement is what a checkpoint and a HEAD say: that the line LastSeq of this
 // instance's trail has the hash LastHash. Signature is by Ed25519 (RFC 8032) over
-// the text of seven lines, each with a line end:
+// the text of seven lines, each with a line end; in a HEAD the first is
+// moat.audit.head.v1, so that no checkpoint can be made an older HEAD:
 //
 //	moat.audit.checkpoint.v1
 //	INSTANCE
@@ -49,28 +51,35 @@ type Statement struct {
 	Signature string `json:"signature"`
 }
 
-func (s *Statement) text() []byte {
+// What a Statement is signed as.
+const (
+	asCheckpoint = "moat.audit.checkpoint.v1"
+	asHead       = "moat.audit.head.v1"
+)
+
+func (s *Statement) text(as string) []byte {
 	return []byte(strings.Join([]string{
-		"moat.audit.checkpoint.v1", s.Instance, s.Epoch, strconv.FormatUint(s.LastSeq, 10), s.LastHash, s.Time, s.Key, "",
+		as, s.Instance, s.Epoch, strconv.FormatUint(s.LastSeq, 10), s.LastHash, s.Time, s.Key, "",
 	}, "\n"))
 }
 
 // sign returns the statement about c.
-func (w *writer) sign(c chain) Statement {
+func (w *writer) sign(as string, c chain) Statement {
 	s := Statement{
 		Instance: w.j.instance, Epoch: w.epoch, LastSeq: c.seq, LastHash: c.last,
 		Time: w.j.now().UTC().Format(statementTime), Key: KeyID(w.signer.public()),
 	}
-	s.Signature = base64.StdEncoding.EncodeToString(ed25519.Sign(w.signer.current, s.text()))
+	s.Signature = base64.StdEncoding.EncodeToString(ed25519.Sign(w.signer.current, s.text(as)))
 	return s
 }
 
 const statementTime = "2006-01-02T15:04:05.000000Z"
 
-// Verify reports whether the statement was signed by key.
-func (s *Statement) Verify(key ed25519.PublicKey) bool {
+// verify reports whether the statement was signed by key as one of these.
+func (s *Statement) verify(key ed25519.PublicKey, kinds ...string) bool {
 	signature, err := base64.StdEncoding.DecodeString(s.Signature)
-	return err == nil && len(key) == ed25519.PublicKeySize && s.Key == KeyID(key) && ed25519.Verify(key, s.text(), signature)
+	return err == nil && len(key) == ed25519.PublicKeySize && s.Key == KeyID(key) &&
+		slices.ContainsFunc(kinds, func(as string) bool { return ed25519.Verify(key, s.text(as), signature) })
 }
 
 // ReadHead reads a HEAD, or a copy of one that was kept elsewhere.
@@ -99,6 +108,9 @@ func successionText(instance string, c chain, next string) []byte {
 	}, "\n"))
 }
 
+// newborn is how many lines a trail has at most before its first HEAD.
+const newborn = 4
+
 // headDelay is the least time between two HEADs.
 const headDelay = time.Second
 
@@ -110,9 +122,12 @@ func (w *writer) writeHead() {
 	if w.signer == nil || w.synced.seq == w.headSeq {
 		return
 	}
-	text, err := json.Marshal(w.sign(w.synced))
+	text, err := json.Marshal(w.sign(asHead, w.synced))
 	if err == nil {
 		err = w.fs.Replace(w.path(HeadFile), append(text, '\n'))
+	}
+	if err == nil && w.headSeq == 0 {
+		err = w.fs.SyncDir(w.j.dir) // That there is one has to survive everything.
 	}
 	if err != nil {
 		w.j.settings.Load().onTrouble(TroubleHead, errors.Join(fmt.Errorf("write %s", HeadFile), err))

@@ -122,15 +122,16 @@ type verifier struct {
 	opts   VerifyOptions
 	report Report
 
-	chain    chain
-	place    Fault  // the line being looked at
-	before   Fault  // the line before it
-	doubt    *doubt // a hash that did not fit
-	first    Fault
-	missing  chain // the end of what is missing at the beginning
-	recorded bool  // its removal is in the trail
-	anchored bool
-	epoch    string
+	chain      chain
+	place      Fault  // the line being looked at
+	before     Fault  // the line before it
+	doubt      *doubt // a hash that did not fit
+	first      Fault
+	missing    chain // the end of what is missing at the beginning
+	recorded   bool  // its removal is in the trail
+	recordedAt uint64
+	anchored   bool
+	epoch      string
 
 	heads   []*said
 	local   bool              // HEAD lies beside the segments
@@ -240,6 +241,9 @@ func (v *verifier) accept(h head) error {
 		}
 	case audit.ActionRemoved:
 		if h.Details.LastSeq == v.missing.seq && h.Details.LastHash == v.missing.last {
+			if !v.recorded {
+				v.recordedAt = v.chain.seq
+			}
 			v.recorded = true
 		}
 	}

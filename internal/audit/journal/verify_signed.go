@@ -13,9 +13,9 @@ import (
 	"github.com/moat-gateway/moat/internal/audit"
 )
 
-// maxUnsigned is the most lines between two checkpoints: the largest setting, and
-// the batch that went over it.
-const maxUnsigned = maxCheckpointEvents + maxQueue
+// maxUnsigned is the most lines without a signature: the largest setting, and the
+// batch that went over it.
+const maxUnsigned = maxCheckpointEvents + 6000
 
 // said is a HEAD and whether its line was met.
 type said struct {
@@ -112,7 +112,7 @@ func (v *verifier) checkpoint(h head) string {
 		return "is a checkpoint of another place in the trail"
 	case s.Epoch != v.epoch:
 		return "is a checkpoint of another epoch"
-	case !s.Verify(v.key):
+	case !s.verify(v.key, asCheckpoint):
 		return "is a checkpoint whose signature is not by the key of the trail"
 	}
 	v.covered = s.LastSeq
@@ -145,6 +145,9 @@ func (v *verifier) signedEnd() error {
 		return nil
 	case v.damaged:
 		return &Fault{File: HeadFile, Line: 1, Reason: "is no HEAD of a trail"}
+	case !v.local && v.report.LastSeq <= newborn:
+		v.report.Key = KeyID(v.key)
+		return nil
 	case !v.local:
 		return &Fault{File: HeadFile, Line: 1, Reason: "is missing, and the trail is signed"}
 	}
@@ -157,17 +160,34 @@ func (v *verifier) signedEnd() error {
 		covered = max(covered, h.LastSeq)
 	}
 	v.report.Unsigned = v.report.LastSeq - covered
+	switch {
+	case v.report.Unsigned > maxUnsigned:
+		return v.fault(v.place, fmt.Sprintf("%d lines are behind the last signature", v.report.Unsigned))
+	case v.missing.seq > 0 && v.recordedAt > covered && !v.opts.AnyHead:
+		return v.fault(v.first, "the record that the lines before it were removed is not signed")
+	}
 	return nil
 }
 
 func (v *verifier) headFits(h *said) error {
 	switch {
-	case !h.Verify(v.key) && !slices.ContainsFunc(v.earlier, h.Verify):
+	case !h.signedBy(v.key) && !slices.ContainsFunc(v.earlier, h.signedBy):
 		return &Fault{File: HeadFile, Line: 1, Reason: h.name + " is not signed by a key of the trail"}
 	case h.LastSeq > v.report.LastSeq:
 		return v.fault(v.place, fmt.Sprintf("the trail ends before line number %d, of which %s speaks", h.LastSeq, h.name))
-	case !h.seen && h.LastSeq > v.missing.seq:
+	case !h.seen && (h.LastSeq > v.missing.seq || h.name == HeadFile && !v.opts.AnyHead):
 		return &Fault{File: HeadFile, Line: 1, Reason: h.name + " speaks of a line that the trail does not have"}
+	case h.name == HeadFile && h.LastSeq+maxUnsigned < v.covered:
+		return &Fault{File: HeadFile, Line: 1, Reason: "is far behind the last checkpoint"}
 	}
 	return nil
+}
+
+// signedBy accepts a checkpoint in the place of a HEAD from elsewhere: a sink has
+// those.
+func (h *said) signedBy(key ed25519.PublicKey) bool {
+	if h.name == HeadFile {
+		return h.verify(key, asHead)
+	}
+	return h.verify(key, asHead, asCheckpoint)
 }

@@ -44,6 +44,7 @@ type writer struct {
 	synced   chain  // the end of what is on disk
 	headSeq  uint64 // the number that HEAD says
 	headDue  bool
+	hadHead  bool // from before this opening
 	heads    *time.Timer
 
 	short     int64 // bytes that are free too few
@@ -98,6 +99,11 @@ func startWriter(j *Journal, fs fileSystem, keys *signer) (*writer, error) {
 	w.beat("start")
 	if w.signer != nil && w.err == nil && w.sync() == nil {
 		w.writeHead()
+	}
+	// A trail that is signed and goes on without a HEAD looks like one that was cut.
+	if w.signer != nil && w.headSeq == 0 && !w.hadHead {
+		w.tick.Stop()
+		return nil, errors.Join(errors.New("journal: the first HEAD could not be written"), w.closeFile())
 	}
 	w.publish()
 	go w.run()
