@@ -1,18 +1,14 @@
 package journal_test
 
 import (
-	"bytes"
 	"encoding/base64"
 	"errors"
 	mathrand "math/rand/v2"
-	"os"
 	"os/exec"
-	"path/filepath"
 	"strings"
 	"testing"
 
 	"github.com/moat-gateway/moat/internal/audit"
-	"github.com/moat-gateway/moat/internal/audit/journal"
 )
 
 // script is the documentation's own verifier: the format is described well enough
@@ -56,25 +52,12 @@ func TestTheDocumentedScriptFindsDamage(t *testing.T) {
 	dir, _ := signedTrail(t, 6)
 	rng := mathrand.New(mathrand.NewPCG(7, 8)) //nolint:gosec // Repeatable.
 	for round := range 6 {
-		damaged := t.TempDir()
-		if err := os.CopyFS(damaged, os.DirFS(dir)); err != nil {
-			t.Fatal(err)
-		}
-		paths := append(segments(t, damaged), filepath.Join(damaged, journal.HeadFile))
-		path := paths[rng.IntN(len(paths))]
-		text, err := os.ReadFile(path)
-		if err != nil {
-			t.Fatal(err)
-		}
-		changed := damage(rng, text)
-		if bytes.Equal(changed, text) {
+		damaged, what := damagedCopy(t, dir, rng)
+		if what == "" {
 			continue
 		}
-		if err := os.WriteFile(path, changed, 0o600); err != nil {
-			t.Fatal(err)
-		}
 		if out, err := runScript(t, damaged); err == nil {
-			t.Errorf("round %d: %s was changed: %s", round, filepath.Base(path), out)
+			t.Errorf("round %d: accepted: %s\n%s", round, out, what)
 		}
 	}
 }

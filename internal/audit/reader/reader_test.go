@@ -330,9 +330,6 @@ func TestFollowGoesOnWithAnotherTrail(t *testing.T) {
 }
 
 func TestALargeTrailInLittleMemory(t *testing.T) {
-	if testing.Short() {
-		t.Skip("writes a large trail")
-	}
 	dir := largeTrail(t, largeLines)
 	for name, read := range map[string]func(*reader.Trail, *reader.Filter, reader.Visitor) error{
 		"forwards": (*reader.Trail).Forward,
