@@ -25,7 +25,7 @@ func SeverityOf(class Class, outcome Outcome, what string) Severity {
 		return refusalSeverity(what)
 	}
 	switch what {
-	case ActionGap, ActionRecovered, "store.degraded":
+	case ActionGap, ActionRecovered, "store.degraded", "sink.lost", "sink.set-aside":
 		return High
 	case ActionSegment, ActionRemoved, ActionCheckpoint:
 		return Low

@@ -13,6 +13,14 @@ import (
 // delivery of a single line it means that this line is set aside.
 var ErrTooLarge = errors.New("follow: the delivery is too large")
 
+// ErrRefused is returned by a sink whose server has understood the delivery and
+// says that it will never take it, without saying whether a line or the whole way
+// of delivering is at fault: HTTP 400 and 422 are such answers. The follower
+// delivers less and less until one line stands alone. It sets that line aside
+// only after the server has taken a later one; a server that refuses them all is
+// a failure like any other, and nothing is lost.
+var ErrRefused = errors.New("follow: the delivery is refused for what it holds")
+
 // ErrRunning is returned by Run when the follower runs already.
 var ErrRunning = errors.New("follow: the follower runs already")
 

@@ -1,5 +1,7 @@
 package follow
 
+import "github.com/moat-gateway/moat/internal/audit/jsonline"
+
 // Event is what a follower reads of a line.
 type Event struct {
 	Seq                    uint64
@@ -12,7 +14,7 @@ func ReadEvent(line []byte) (Event, error) {
 	if err != nil {
 		return Event{}, err
 	}
-	return Event{Seq: h.seq, Instance: text(h.instance), Class: text(h.class), Epoch: h.bootOf()}, nil
+	return Event{Seq: h.seq, Instance: jsonline.Text(h.instance), Class: jsonline.Text(h.class), Epoch: h.bootOf()}, nil
 }
 
 // CheckLine is ReadEvent without its copies.

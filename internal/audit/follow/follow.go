@@ -41,6 +41,18 @@ type Line struct {
 	// Raw is the line without its newline: valid JSON in valid UTF-8. It is
 	// valid only during the call unless copied, and must not be changed.
 	Raw []byte
+	// Text is what a sink carries instead of Raw when the events are wanted in
+	// another format: one JSON object without a line break. Nil: Raw itself. It is
+	// valid only during the call unless copied.
+	Text []byte
+}
+
+// Content is what a sink carries: Text, or Raw where there is none.
+func (l Line) Content() []byte {
+	if l.Text != nil {
+		return l.Text
+	}
+	return l.Raw
 }
 
 // Sink takes lines somewhere else.
@@ -50,7 +62,7 @@ type Sink interface {
 	// Deliver hands over lines in order. Nil means that all of them arrived.
 	// Any error means that nothing is known about any of them and the same
 	// lines come again, so a sink must bear duplicates. The errors *Poison,
-	// ErrTooLarge and *RetryAfter say more. Deliver returns soon after ctx
+	// ErrTooLarge, ErrRefused and *RetryAfter say more. Deliver returns soon after ctx
 	// ends and is never called twice at the same time.
 	Deliver(ctx context.Context, lines []Line) error
 	// Close gives back what the sink holds. Closing twice is harmless.
@@ -67,6 +79,12 @@ type Config struct {
 	Cursor string
 	// Where the lines go. The owner closes it, after Run has returned.
 	Sink Sink
+	// Which events the sink is given. Default: all.
+	Filter Filter
+	// Appends a line in another format to dst: one JSON object without a line
+	// break, the Text of the Line that the sink is given. A line that has none is
+	// set aside. Default: the line itself.
+	Format func(dst, line []byte) ([]byte, error)
 	// Most lines in one delivery, which never exceeds one MiB either.
 	// Default: 256.
 	Batch int
@@ -97,6 +115,8 @@ type State struct {
 	Lag uint64
 	// Failures counts failed attempts since the last delivery. Zero: healthy.
 	Failures uint64
+	// Failed counts failed attempts since start.
+	Failed uint64
 	// LastError says why the last attempt failed, at most 512 bytes of one
 	// line. Empty while healthy.
 	LastError string
@@ -136,6 +156,7 @@ type Follower struct {
 	limit   int // lines in the next delivery: below cfg.Batch after ErrTooLarge
 	streak  int // deliveries since limit last changed
 	looked  time.Time
+	refused error // why the server refused a line that stood alone
 }
 
 // New checks cfg and returns a follower that has not touched any file yet.
@@ -186,6 +207,9 @@ func (c Config) validate() error {
 	}
 	if c.Sink == nil {
 		say("sink: is missing: must be given")
+	}
+	if err := c.Filter.Validate(); err != nil {
+		errs = append(errs, err)
 	}
 	if c.Batch < 1 || c.Batch > MaxBatch {
 		say("batch %d: must be between 1 and %d lines", c.Batch, MaxBatch)

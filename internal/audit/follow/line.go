@@ -1,10 +1,11 @@
 package follow
 
 import (
-	"bytes"
 	"encoding/json"
 	"errors"
 	"unicode/utf8"
+
+	"github.com/moat-gateway/moat/internal/audit/jsonline"
 )
 
 // maxName bounds instance, epoch and class: they become keys in the sinks.
@@ -23,6 +24,7 @@ var (
 type head struct {
 	seq                             uint64
 	instance, class, epoch, details []byte
+	action, outcome, severity       []byte
 }
 
 // readHead checks that line is an event and finds its outer fields. Of a
@@ -33,8 +35,8 @@ func readHead(line []byte) (head, error) {
 		return h, errNotJSON
 	}
 	var seq []byte
-	members(line, func(key, value []byte) {
-		switch string(key) {
+	for key, value := range jsonline.Members(line) {
+		switch string(jsonline.Key(key)) {
 		case "seq":
 			seq = value
 		case "instance":
@@ -45,9 +47,15 @@ func readHead(line []byte) (head, error) {
 			h.epoch = value
 		case "details":
 			h.details = value
+		case "action":
+			h.action = value
+		case "outcome":
+			h.outcome = value
+		case "severity":
+			h.severity = value
 		}
-	})
-	if h.seq = number(seq); h.seq == 0 {
+	}
+	if h.seq, _ = jsonline.Number(seq); h.seq == 0 {
 		return h, errNoSeq
 	}
 	if len(h.instance) <= len(`""`) || h.instance[0] != '"' {
@@ -62,124 +70,20 @@ func readHead(line []byte) (head, error) {
 // bootOf returns the epoch a line names: its own field, or the one among the
 // details of the event that begins a segment. Empty when there is none.
 func (h head) bootOf() string {
-	if epoch := text(h.epoch); epoch != "" {
+	if epoch := jsonline.Text(h.epoch); epoch != "" {
 		return epoch
 	}
 	if len(h.details) == 0 || h.details[0] != '{' {
 		return ""
 	}
 	var epoch []byte
-	members(h.details, func(key, value []byte) {
-		if string(key) == "epoch" {
+	for key, value := range jsonline.Members(h.details) {
+		if string(jsonline.Key(key)) == "epoch" {
 			epoch = value
 		}
-	})
+	}
 	if len(epoch) > maxName {
 		return ""
 	}
-	return text(epoch)
-}
-
-// members calls visit for each member of a JSON object that is known to be
-// valid: the key between its quotes, and the value as it stands.
-func members(object []byte, visit func(key, value []byte)) {
-	i := 1
-	for i < len(object) {
-		open := bytes.IndexByte(object[i:], '"')
-		if open < 0 {
-			return
-		}
-		key := object[i+open:]
-		key = key[:stringEnd(key)]
-		i += open + len(key)
-		i += bytes.IndexByte(object[i:], ':') + 1
-		for i < len(object) && isSpace(object[i]) {
-			i++
-		}
-		value := object[i:]
-		value = value[:valueEnd(value)]
-		i += len(value)
-		visit(plainKey(key), value)
-	}
-}
-
-// plainKey takes the quotes off a key and resolves its escapes.
-func plainKey(quoted []byte) []byte {
-	if bytes.IndexByte(quoted, '\\') >= 0 {
-		return []byte(text(quoted))
-	}
-	return quoted[1 : len(quoted)-1]
-}
-
-// stringEnd returns the length of the JSON string that s begins with.
-func stringEnd(s []byte) int {
-	for i := 1; i < len(s); i++ {
-		switch s[i] {
-		case '\\':
-			i++
-		case '"':
-			return i + 1
-		}
-	}
-	return len(s)
-}
-
-// valueEnd returns the length of the JSON value that s begins with.
-func valueEnd(s []byte) int {
-	depth := 0
-	for i := 0; i < len(s); i++ {
-		switch s[i] {
-		case '"':
-			i += stringEnd(s[i:]) - 1
-			if depth == 0 {
-				return i + 1
-			}
-		case '{', '[':
-			depth++
-		case '}', ']':
-			if depth == 0 {
-				return i
-			}
-			if depth--; depth == 0 {
-				return i + 1
-			}
-		case ',', ' ', '\t', '\r', '\n':
-			if depth == 0 {
-				return i
-			}
-		}
-	}
-	return len(s)
-}
-
-func isSpace(c byte) bool { return c == ' ' || c == '\t' || c == '\r' || c == '\n' }
-
-// text returns the JSON string value, or "" for anything else.
-func text(value []byte) string {
-	if len(value) < len(`""`) || value[0] != '"' {
-		return ""
-	}
-	if bytes.IndexByte(value, '\\') < 0 {
-		return string(value[1 : len(value)-1])
-	}
-	var s string
-	if err := json.Unmarshal(value, &s); err != nil {
-		return ""
-	}
-	return s
-}
-
-// number returns the positive integer, or zero for anything else.
-func number(value []byte) uint64 {
-	if len(value) == 0 || len(value) > 19 { // every 19 digits fit
-		return 0
-	}
-	var n uint64
-	for _, c := range value {
-		if c < '0' || c > '9' {
-			return 0
-		}
-		n = n*10 + uint64(c-'0')
-	}
-	return n
+	return jsonline.Text(epoch)
 }

@@ -59,7 +59,7 @@ func (f *Follower) start() error {
 	if err != nil && !errors.Is(err, errCursor) {
 		return err
 	}
-	f.trail = &trail{dir: f.cfg.Dir, now: f.cfg.Now, at: at}
+	f.trail = &trail{dir: f.cfg.Dir, now: f.cfg.Now, keep: &f.cfg.Filter, at: at}
 	f.done, f.saved = at, at
 	f.position.Store(at.Seq)
 	f.change(func(s *State) { s.Position = at.Seq })
@@ -69,19 +69,57 @@ func (f *Follower) start() error {
 
 // deliver brings a batch to the sink, as often as it takes.
 func (f *Follower) deliver(ctx context.Context, batch []entry) {
+	f.dress(batch)
 	for len(batch) > 0 && ctx.Err() == nil {
-		n := min(len(batch), f.limit)
-		if !f.attempt(ctx, batch[:n]) {
+		n := firstOf(batch, f.limit)
+		if f.attempt(ctx, batch[:n]) {
+			f.passed(batch[n-1].at)
+			batch = batch[n:]
 			continue
 		}
-		f.passed(batch[n-1].at)
-		batch = batch[n:]
+		if refusal := f.refused; refusal != nil {
+			batch = f.extend(batch)
+			f.probe(ctx, batch, refusal)
+			f.refused = nil
+		}
+	}
+}
+
+// firstOf returns how many entries hold the first lines for the sink, at most
+// limit of them.
+func firstOf(batch []entry, limit int) int {
+	for i, e := range batch {
+		if e.skip {
+			continue
+		}
+		if limit--; limit < 0 {
+			return i
+		}
+	}
+	return len(batch)
+}
+
+// dress gives the lines their other format. A line that has none is bad.
+func (f *Follower) dress(batch []entry) {
+	if f.cfg.Format == nil {
+		return
+	}
+	for i := range batch {
+		e := &batch[i]
+		if e.bad != nil || e.skip {
+			continue
+		}
+		if text, err := f.cfg.Format(nil, e.line.Raw); err != nil {
+			e.bad = err
+		} else {
+			e.line.Text = text
+		}
 	}
 }
 
 // attempt delivers part once and reports whether all of it is done with. It
-// may leave part smaller in what is to be delivered, or the limit lower, or
-// have waited.
+// may leave part smaller in what is to be delivered, or the limit lower, or the
+// refusal of its only line, or have waited.
 func (f *Follower) attempt(ctx context.Context, part []entry) bool {
 	if err := f.sift(part); err != nil {
 		f.backOff(ctx, err)
@@ -95,9 +133,7 @@ func (f *Follower) attempt(ctx context.Context, part []entry) bool {
 	var poison *Poison
 	switch {
 	case err == nil:
-		f.grow()
-		f.change(func(s *State) { s.LastSuccess = f.cfg.Now() })
-		f.healthy()
+		f.arrived()
 		return true
 	case ctx.Err() != nil:
 		return false
@@ -105,12 +141,21 @@ func (f *Follower) attempt(ctx context.Context, part []entry) bool {
 		part[index[poison.Index]].bad = poison.Err
 	case errors.Is(err, ErrTooLarge) && len(lines) == 1:
 		part[index[0]].bad = err
-	case errors.Is(err, ErrTooLarge):
-		f.limit, f.streak = len(part)/2, 0
+	case errors.Is(err, ErrRefused) && len(lines) == 1:
+		f.refused = err
+	case errors.Is(err, ErrTooLarge), errors.Is(err, ErrRefused):
+		f.limit, f.streak = len(lines)/2, 0
 	default:
 		f.backOff(ctx, err)
 	}
 	return false
+}
+
+// arrived notes that a delivery arrived.
+func (f *Follower) arrived() {
+	f.grow()
+	f.change(func(s *State) { s.LastSuccess = f.cfg.Now() })
+	f.healthy()
 }
 
 // hand gives the lines to the sink within the budget.
@@ -150,7 +195,7 @@ func (f *Follower) sift(part []entry) error {
 func good(part []entry) ([]Line, []int) {
 	lines, index := make([]Line, 0, len(part)), make([]int, 0, len(part))
 	for i, e := range part {
-		if e.bad == nil {
+		if e.bad == nil && !e.skip && !e.done {
 			lines, index = append(lines, e.line), append(index, i)
 		}
 	}

@@ -42,6 +42,7 @@ func (f *Follower) failed(err error) uint64 {
 	f.measure(false)
 	f.tell(func(s *State) {
 		s.Failures++
+		s.Failed++
 		s.LastError = bounded(err)
 		failures = s.Failures
 	})

@@ -9,6 +9,8 @@ import (
 	"path/filepath"
 	"slices"
 	"time"
+
+	"github.com/moat-gateway/moat/internal/audit/jsonline"
 )
 
 const (
@@ -24,6 +26,8 @@ type entry struct {
 	bad  error  // why the line is no event; Raw then holds its beginning
 	at   cursor // the place after the line
 	lost uint64 // lines missing between the one before and this
+	skip bool   // not for this sink; it may stand for many such lines
+	done bool   // delivered already
 }
 
 // trail reads a journal from a place on. It opens one segment at a time and
@@ -32,6 +36,7 @@ type entry struct {
 type trail struct {
 	dir  string
 	now  func() time.Time
+	keep *Filter
 	file *os.File
 	at   cursor // the place after the last line read
 	boot string // epoch of the open segment
@@ -51,9 +56,9 @@ func (t *trail) close() {
 	}
 }
 
-// next returns the next complete lines, at most limit of them and one MiB, and
-// none when the trail has been read to its end. They share one buffer, valid
-// until the next call.
+// next returns the next complete lines, at most limit of them that the filter
+// keeps and one MiB, and none when the trail has been read to its end. They share
+// one buffer, valid until the next call.
 func (t *trail) next(limit int) ([]entry, error) {
 	if t.file == nil {
 		if ok, err := t.resume(); !ok || err != nil {
@@ -234,13 +239,21 @@ func (t *trail) read(limit int) ([]entry, error) {
 		return nil, err
 	}
 	var batch []entry
-	for len(batch) < limit {
+	for kept := 0; kept < limit; {
 		end := bytes.IndexByte(chunk, '\n')
 		if end < 0 {
 			break
 		}
-		batch = append(batch, t.entry(chunk[:end], int64(end)+1))
+		e := t.entry(chunk[:end], int64(end)+1)
 		chunk = chunk[end+1:]
+		if last := len(batch) - 1; e.skip && last >= 0 && batch[last].skip {
+			batch[last].at, batch[last].lost = e.at, batch[last].lost+e.lost
+			continue
+		}
+		batch = append(batch, e)
+		if !e.skip {
+			kept++
+		}
 	}
 	if len(batch) == 0 && len(chunk) > MaxLine {
 		return t.oversize(chunk, size)
@@ -281,13 +294,14 @@ func (t *trail) step(raw []byte, width int64, h head, bad error) entry {
 		e.line.Seq = t.at.Seq
 	} else {
 		t.at.Seq = h.seq
-		e.line = Line{Seq: h.seq, Instance: t.instance.text(h.instance), Class: t.class.text(h.class), Epoch: text(h.epoch), Raw: raw}
+		e.line = Line{Seq: h.seq, Instance: t.instance.text(h.instance), Class: t.class.text(h.class), Epoch: jsonline.Text(h.epoch), Raw: raw}
 		if e.line.Epoch == "" {
 			e.line.Epoch = t.boot
 		}
 		if before > 0 && h.seq > before+1 {
 			e.lost = h.seq - before - 1
 		}
+		e.skip = !t.keep.keeps(h)
 	}
 	e.at = t.at
 	return e
@@ -298,7 +312,7 @@ type memo struct{ quoted, plain string }
 
 func (m *memo) text(quoted []byte) string {
 	if string(quoted) != m.quoted {
-		m.quoted, m.plain = string(quoted), text(quoted)
+		m.quoted, m.plain = string(quoted), jsonline.Text(quoted)
 	}
 	return m.plain
 }

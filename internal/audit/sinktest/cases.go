@@ -3,6 +3,7 @@ package sinktest
 import (
 	"context"
 	"errors"
+	"fmt"
 	"testing"
 	"time"
 
@@ -17,6 +18,29 @@ func inOrder(t *testing.T, s *suite) {
 	s.delivered(run)
 	if got := s.h.Received(t); len(got) != len(s.want) {
 		t.Errorf("without any fault the server holds %d lines, want %d", len(got), len(s.want))
+	}
+	s.check()
+}
+
+// formatted delivers without a follower: what gives lines a text stands between.
+func formatted(t *testing.T, s *suite) {
+	lines := Lines(1, 20)
+	for i := range lines {
+		lines[i].Text = fmt.Appendf(nil, `{"format":"other","n":%d}`, lines[i].Seq)
+		want := lines[i].Content()
+		if s.h.RawOnly {
+			want = lines[i].Raw
+		}
+		s.want = append(s.want, string(want))
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	defer cancel()
+	sink := s.h.Open(t)
+	if err := sink.Deliver(ctx, lines); err != nil {
+		t.Fatal(err)
+	}
+	if err := sink.Close(); err != nil {
+		t.Fatal(err)
 	}
 	s.check()
 }

@@ -9,6 +9,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"time"
 )
 
@@ -139,6 +140,9 @@ type Postgres struct {
 	// User is its superuser, who needs no password.
 	User string
 
+	program string
+	owner   *syscall.SysProcAttr
+
 	server
 }
 
@@ -180,14 +184,19 @@ func startPostgres() (_ *Postgres, err error) {
 	if out, err := initdb.CombinedOutput(); err != nil {
 		return nil, fmt.Errorf("initdb: %w\n%s", err, out)
 	}
-	p := &Postgres{Dir: dir, User: "postgres", server: server{dir: dir}}
-	cmd := exec.Command(filepath.Join(bin, "postgres"), "-D", data, "-k", dir, "-c", "listen_addresses=", //nolint:gosec // a test's own server
+	p := &Postgres{Dir: dir, User: "postgres", program: filepath.Join(bin, "postgres"), owner: attr, server: server{dir: dir}}
+	return p, p.Start()
+}
+
+// Start starts the server, which is one that was halted.
+func (p *Postgres) Start() error {
+	cmd := exec.Command(p.program, "-D", filepath.Join(p.Dir, "data"), "-k", p.Dir, "-c", "listen_addresses=", //nolint:gosec // a test's own server
 		"-c", "fsync=off", "-c", "max_connections=50", "-c", "shared_buffers=8MB")
-	cmd.Dir, cmd.SysProcAttr = dir, attr
+	cmd.Dir, cmd.SysProcAttr = p.Dir, p.owner
 	if err := p.launch(cmd, p.greet); err != nil {
-		return nil, fmt.Errorf("postgres: %w", err)
+		return fmt.Errorf("postgres: %w", err)
 	}
-	return p, nil
+	return nil
 }
 
 // greet asks for a session, which is granted once the server takes work.
@@ -230,15 +239,21 @@ func postgresBin() (string, error) {
 	return filepath.Dir(found[len(found)-1]), nil
 }
 
+// Halt ends the server and keeps its files.
+func (p *Postgres) Halt() {
+	if p.cmd == nil {
+		return
+	}
+	_ = p.cmd.Process.Signal(fastShutdown)
+	select {
+	case <-p.exited:
+	case <-time.After(startBudget):
+	}
+	p.kill()
+}
+
 // Stop ends the server and removes its files.
 func (p *Postgres) Stop() error {
-	if p.cmd != nil {
-		_ = p.cmd.Process.Signal(fastShutdown)
-		select {
-		case <-p.exited:
-		case <-time.After(startBudget):
-		}
-		p.kill()
-	}
+	p.Halt()
 	return os.RemoveAll(p.dir)
 }

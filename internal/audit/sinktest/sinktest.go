@@ -52,6 +52,8 @@ type Harness struct {
 	Fault func(f Fault)
 	// Once says that the server keeps a line once however often it comes.
 	Once bool
+	// RawOnly says that the sink carries the journal's line whatever Text says.
+	RawOnly bool
 }
 
 const (
@@ -79,23 +81,30 @@ func Lines(from, to uint64) []follow.Line {
 	return lines
 }
 
-// Run puts the sink that open prepares through the suite.
-func Run(t *testing.T, open func(t *testing.T) Harness) {
+// Run puts the sink that open prepares through the suite. Lacks are faults that
+// cannot happen to it, because what it writes to is no server or never answers;
+// their tests are left out. Slow and Refuse happen to every sink.
+func Run(t *testing.T, open func(t *testing.T) Harness, lacks ...Fault) {
 	for _, test := range []struct {
-		name string
-		run  func(t *testing.T, s *suite)
+		name  string
+		needs Fault
+		run   func(t *testing.T, s *suite)
 	}{
-		{"lines arrive in order and unchanged", inOrder},
-		{"a restart goes on where it stopped", resume},
-		{"a duplicate delivery succeeds", duplicate},
-		{"a slow server gets everything", slow},
-		{"a refusing server gets everything once it recovers", recovers(Refuse)},
-		{"a half-open connection is given up and replaced", recovers(HalfOpen)},
-		{"a malformed answer is a failure", recovers(Malformed)},
-		{"a very large line arrives whole", large},
-		{"a shutdown in the middle ends soon and loses nothing", shutdown},
-		{"closing twice is harmless and a closed sink delivers nothing", closed},
+		{"lines arrive in order and unchanged", Healthy, inOrder},
+		{"another format arrives in place of the line", Healthy, formatted},
+		{"a restart goes on where it stopped", Healthy, resume},
+		{"a duplicate delivery succeeds", Healthy, duplicate},
+		{"a slow server gets everything", Slow, slow},
+		{"a refusing server gets everything once it recovers", Refuse, recovers(Refuse)},
+		{"a half-open connection is given up and replaced", HalfOpen, recovers(HalfOpen)},
+		{"a malformed answer is a failure", Malformed, recovers(Malformed)},
+		{"a very large line arrives whole", Healthy, large},
+		{"a shutdown in the middle ends soon and loses nothing", HalfOpen, shutdown},
+		{"closing twice is harmless and a closed sink delivers nothing", Healthy, closed},
 	} {
+		if slices.Contains(lacks, test.needs) {
+			continue
+		}
 		t.Run(test.name, func(t *testing.T) {
 			dir := t.TempDir()
 			test.run(t, &suite{

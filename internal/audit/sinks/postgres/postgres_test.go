@@ -114,7 +114,7 @@ func TestSuite(t *testing.T) {
 		proxy, dir := proxied(t)
 		name := table()
 		return sinktest.Harness{
-			Once:     true,
+			Once: true, RawOnly: true,
 			Open:     func(t *testing.T) follow.Sink { return open(t, postgres.Config{DSN: dsn(dir), Table: name}) },
 			Received: func(t *testing.T) []string { return column(t, name, "line") },
 			Fault:    proxy.Set,

@@ -203,7 +203,7 @@ func (s *Sink) missing(ctx context.Context, stream string, lines []follow.Line) 
 }
 
 func holds(entries []redis.XMessage, line follow.Line) bool {
-	return len(entries) == 1 && entries[0].Values[field] == string(line.Raw)
+	return len(entries) == 1 && entries[0].Values[field] == string(line.Content())
 }
 
 // add appends lines behind top and returns the last id.
@@ -213,7 +213,7 @@ func (s *Sink) add(ctx context.Context, stream string, top id, lines []follow.Li
 			if top = next(top, line.Seq); top.seq == 0 {
 				return errors.New("a line without a number")
 			}
-			p.XAdd(ctx, &redis.XAddArgs{Stream: stream, ID: top.String(), Values: []any{field, line.Raw}})
+			p.XAdd(ctx, &redis.XAddArgs{Stream: stream, ID: top.String(), Values: []any{field, line.Content()}})
 		}
 		return nil
 	})

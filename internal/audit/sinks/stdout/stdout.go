@@ -79,11 +79,11 @@ func (s *Sink) Deliver(ctx context.Context, lines []follow.Line) error {
 func join(lines []follow.Line) []byte {
 	size := 0
 	for _, line := range lines {
-		size += len(line.Raw) + 1
+		size += len(line.Content()) + 1
 	}
 	content := make([]byte, 0, size+1)
 	for _, line := range lines {
-		content = append(append(content, line.Raw...), '\n')
+		content = append(append(content, line.Content()...), '\n')
 	}
 	return content
 }
