@@ -9,7 +9,6 @@
 package webhook
 
 import (
-	"bytes"
 	"context"
 	"crypto/hmac"
 	"crypto/sha256"
@@ -18,23 +17,13 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
-	"io"
 	"net/http"
 	"strconv"
 	"sync"
 	"time"
 
 	"github.com/moat-gateway/moat/internal/audit/follow"
-)
-
-const (
-	// maxAnswer is how much of an answer's body is read, to keep the
-	// connection usable. Its content means nothing.
-	maxAnswer = 64 << 10
-	// maxAnswerHeader bounds an answer's header.
-	maxAnswerHeader = 16 << 10
-	// maxRetryAfter bounds what a server's Retry-After may ask.
-	maxRetryAfter = 24 * time.Hour
+	"github.com/moat-gateway/moat/internal/audit/sinks/post"
 )
 
 // ErrClosed is returned by Deliver after Close.
@@ -45,7 +34,7 @@ type Sink struct {
 	url     string
 	keys    [][]byte
 	timeout time.Duration
-	client  *http.Client
+	client  *post.Client
 	now     func() time.Time
 
 	mu     sync.Mutex
@@ -64,27 +53,8 @@ func New(cfg Config) (*Sink, error) {
 	if err := errors.Join(errs...); err != nil {
 		return nil, err
 	}
-	client := http.Client{Transport: transport()}
-	if cfg.Client != nil {
-		client = *cfg.Client
-	}
-	// A redirect would carry the events to a place nobody configured.
-	client.CheckRedirect = func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
-	client.Jar = nil
-	return &Sink{url: cfg.URL, keys: keys, timeout: cfg.Timeout, client: &client, now: cfg.Now}, nil
-}
-
-func transport() *http.Transport {
-	return &http.Transport{
-		Proxy:                  http.ProxyFromEnvironment,
-		TLSClientConfig:        &tls.Config{MinVersion: tls.VersionTLS12},
-		ForceAttemptHTTP2:      true,
-		MaxIdleConns:           1,
-		MaxConnsPerHost:        2,
-		IdleConnTimeout:        time.Minute,
-		MaxResponseHeaderBytes: maxAnswerHeader,
-		DisableCompression:     true,
-	}
+	client := post.New(cfg.Timeout, &tls.Config{MinVersion: tls.VersionTLS12}, cfg.Client)
+	return &Sink{url: cfg.URL, keys: keys, timeout: cfg.Timeout, client: client, now: cfg.Now}, nil
 }
 
 // Name returns "webhook".
@@ -95,7 +65,7 @@ func (s *Sink) Close() error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.closed = true
-	s.client.CloseIdleConnections()
+	s.client.Close()
 	return nil
 }
 
@@ -111,79 +81,53 @@ func (s *Sink) Deliver(ctx context.Context, lines []follow.Line) error {
 	}
 	ctx, cancel := context.WithTimeout(ctx, s.timeout)
 	defer cancel()
-	answer, err := s.post(ctx, lines) //nolint:bodyclose // post has read and closed it.
+	answer, err := s.post(ctx, lines)
 	if err != nil {
-		// The connection may be the reason, and HTTP/2 would use it again.
-		s.client.CloseIdleConnections()
-		return fmt.Errorf("webhook: %w", clean(err))
+		return fmt.Errorf("webhook: %w", err)
 	}
 	return s.judge(answer, len(lines))
 }
 
-// post sends the lines and returns the answer, its body already read.
-func (s *Sink) post(ctx context.Context, lines []follow.Line) (*http.Response, error) {
+// post sends the lines and returns the answer.
+func (s *Sink) post(ctx context.Context, lines []follow.Line) (post.Answer, error) {
 	now := s.now()
 	body := bodyOf(lines, now)
-	req, err := http.NewRequestWithContext(ctx, http.MethodPost, s.url, bytes.NewReader(body))
-	if err != nil {
-		return nil, err
-	}
 	id, stamp := idOf(lines), strconv.FormatInt(now.Unix(), 10)
-	req.Header.Set("Content-Type", "application/json")
-	req.Header.Set("User-Agent", "Moat")
-	req.Header.Set("Webhook-Id", id)
-	req.Header.Set("Webhook-Timestamp", stamp)
-	req.Header.Set("Webhook-Signature", s.sign(id, stamp, body))
-	resp, err := s.client.Do(req)
-	if err != nil {
-		return nil, err
-	}
-	_, err = io.Copy(io.Discard, io.LimitReader(resp.Body, maxAnswer))
-	if closeErr := resp.Body.Close(); err == nil {
-		err = closeErr
-	}
-	if err != nil && resp.StatusCode/100 == 2 {
-		return nil, err // an answer that breaks off is none
-	}
-	return resp, nil
+	header := make(http.Header)
+	header.Set("Content-Type", "application/json")
+	header.Set("User-Agent", "Moat")
+	header.Set("Webhook-Id", id)
+	header.Set("Webhook-Timestamp", stamp)
+	header.Set("Webhook-Signature", s.sign(id, stamp, body))
+	return s.client.Post(ctx, s.url, header, body)
 }
 
 // judge turns the answer to a delivery of n lines into success or an error.
-func (s *Sink) judge(resp *http.Response, n int) error {
-	if resp.StatusCode/100 == 2 {
+func (s *Sink) judge(got post.Answer, n int) error {
+	if got.Success() {
 		return nil
 	}
-	err := fmt.Errorf("webhook: answered %d", resp.StatusCode)
-	if resp.StatusCode == http.StatusRequestEntityTooLarge {
+	err := fmt.Errorf("webhook: answered %d", got.Status)
+	if got.Status == http.StatusRequestEntityTooLarge {
 		if n == 1 {
 			return &follow.Poison{Index: 0, Err: err}
 		}
 		return fmt.Errorf("%w: %w", err, follow.ErrTooLarge)
 	}
-	if after := s.retryAfter(resp.Header.Get("Retry-After")); after > 0 {
+	if got.Status == http.StatusBadRequest || got.Status == http.StatusUnprocessableEntity {
+		return fmt.Errorf("%w: %w", err, follow.ErrRefused)
+	}
+	if after := got.RetryAfter(s.now()); after > 0 {
 		return &follow.RetryAfter{After: after, Err: err}
 	}
 	return err
-}
-
-// retryAfter reads the header's seconds or date (RFC 9110, section 10.2.3),
-// zero when there is nothing to wait for.
-func (s *Sink) retryAfter(value string) time.Duration {
-	if seconds, err := strconv.ParseUint(value, 10, 32); err == nil {
-		return min(time.Duration(seconds)*time.Second, maxRetryAfter) //nolint:gosec // 32 bits
-	}
-	at, err := http.ParseTime(value)
-	if err != nil {
-		return 0
-	}
-	return min(max(0, at.Sub(s.now())), maxRetryAfter)
 }
 
 // bodyOf returns the request's body. The lines are valid JSON already.
 func bodyOf(lines []follow.Line, now time.Time) []byte {
 	size := 128
 	for _, line := range lines {
-		size += len(line.Raw) + 1
+		size += len(line.Content()) + 1
 	}
 	body := make([]byte, 0, size)
 	body = append(body, `{"type":"moat.audit","timestamp":"`...)
@@ -193,7 +137,7 @@ func bodyOf(lines []follow.Line, now time.Time) []byte {
 		if i > 0 {
 			body = append(body, ',')
 		}
-		body = append(body, line.Raw...)
+		body = append(body, line.Content()...)
 	}
 	return append(body, `]}`...)
 }
@@ -222,15 +166,4 @@ func (s *Sink) sign(id, stamp string, body []byte) string {
 		out = base64.StdEncoding.AppendEncode(out, mac.Sum(nil))
 	}
 	return string(out)
-}
-
-// clean reduces an error to what an operator needs. It may name the URL, whose
-// query may hold a token, or what a server sent: neither is repeated.
-func clean(err error) error {
-	for _, known := range []error{context.DeadlineExceeded, context.Canceled} {
-		if errors.Is(err, known) {
-			return known
-		}
-	}
-	return fmt.Errorf("no answer: %s", reason(err))
 }

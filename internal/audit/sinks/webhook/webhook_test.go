@@ -259,6 +259,17 @@ func TestOnlySuccessIsSuccess(t *testing.T) {
 	}
 }
 
+func TestAnAnswerThatRefusesTheContentSaysSo(t *testing.T) {
+	for status, refused := range map[int]bool{400: true, 422: true, 401: false, 404: false, 409: false, 500: false, 503: false} {
+		r := receive(t)
+		r.set(func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(status) })
+		err := r.sink(t, nil).Deliver(t.Context(), sinktest.Lines(1, 2))
+		if err == nil || errors.Is(err, follow.ErrRefused) != refused {
+			t.Errorf("%d: %v", status, err)
+		}
+	}
+}
+
 func TestTooLargeHalvesManyAndGivesUpOne(t *testing.T) {
 	r := receive(t)
 	r.set(func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusRequestEntityTooLarge) })
