@@ -24,6 +24,10 @@ var libraries = map[string][]string{
 	"internal/redisconn":               {"github.com/redis/go-redis/v9"},
 	"internal/audit/sinks/redisstream": {"github.com/redis/go-redis/v9"},
 	"internal/audit/sinks/postgres":    {"github.com/jackc/pgx/v5"},
+	"internal/audit/sinks/sqlite":      {"modernc.org/sqlite"},
+	"internal/audit/sinks/kafka":       {"github.com/twmb/franz-go"},
+	"internal/audit/sinks/syslog":      {"golang.org/x/sys"},
+	"internal/audit/sinks/otlp":        {"go.opentelemetry.io/proto/otlp", "google.golang.org/protobuf", "golang.org/x/net"},
 }
 
 // leaves may be imported by every domain.
