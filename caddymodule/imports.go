@@ -14,4 +14,5 @@ import (
 	_ "github.com/moat-gateway/moat/caddymodule/limit"   // http.handlers.moat_limit
 	_ "github.com/moat-gateway/moat/caddymodule/rbac"    // http.handlers.moat_rbac
 	_ "github.com/moat-gateway/moat/caddymodule/seal"    // http.reverse_proxy.transport.moat
+	_ "github.com/moat-gateway/moat/caddymodule/sinks"   // moat.sinks.*
 )

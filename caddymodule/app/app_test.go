@@ -129,7 +129,7 @@ func TestAllThatIsWrongIsToldAtOnce(t *testing.T) {
 			{Name: "e", InsecureAnyIssuer: true, Audience: []string{"x"}, Discovery: true},
 		},
 		RoleConfigs: []rbac.RoleConfig{{Name: "admin"}, {Name: "x", Permissions: []string{"a..b"}}},
-		Audit:       &Audit{Sinks: []*Sink{{Type: "webhook", URL: "https://x.test"}}},
+		Audit:       &Audit{Sinks: []*Sink{sinkOf("webhook", map[string]any{"url": "https://x.test"})}},
 	}
 	err := provision(t, a)
 	defer func() { _ = a.Cleanup() }()

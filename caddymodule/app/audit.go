@@ -67,27 +67,6 @@ type Journal struct {
 	Key string `json:"key,omitempty"`
 }
 
-// Sink is one place that the events also go to.
-type Sink struct {
-	// Type is stdout, redis_stream, webhook or postgres.
-	Type string `json:"type"`
-	// Key of the Redis stream; the instance's name is appended.
-	Key string `json:"key,omitempty"`
-	// URL of the webhook.
-	URL string `json:"url,omitempty"`
-	// Secret signs webhook deliveries; several during a rotation.
-	Secret []string `json:"secret,omitempty"`
-	// DSN of the PostgreSQL database.
-	DSN string `json:"dsn,omitempty"`
-}
-
-const (
-	sinkStdout   = "stdout"
-	sinkRedis    = "redis_stream"
-	sinkWebhook  = "webhook"
-	sinkPostgres = "postgres"
-)
-
 // provisionTrail checks the audit block and prepares the trail. Nothing is
 // opened before the app starts.
 func (a *App) provisionTrail() error {
@@ -105,8 +84,8 @@ func (a *App) provisionTrail() error {
 	errs := []error{err, headersErr, namesErr}
 	if a.Audit.Journal == nil {
 		for _, s := range a.Audit.Sinks {
-			if s.Type != sinkStdout {
-				errs = append(errs, fmt.Errorf("audit: sink %s: needs a journal to follow; only stdout works without one", s.Type))
+			if s.Type != sinkStdout || s.Required {
+				errs = append(errs, fmt.Errorf("audit: sink %s: needs a journal to follow; only stdout works without one, and is not required then", s.Type))
 			}
 		}
 		if err := errors.Join(errs...); err != nil {

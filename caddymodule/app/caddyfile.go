@@ -1,7 +1,6 @@
 package app
 
 import (
-	"errors"
 	"fmt"
 	"slices"
 
@@ -233,10 +232,7 @@ func (a *App) parseRole(d *caddyfile.Dispenser) error {
 //			wait access|security|admin queued|written|synced
 //			key <file>
 //		}
-//		sink stdout
-//		sink redis_stream <key>
-//		sink webhook <url> { secret <secret> }
-//		sink postgres <dsn>
+//		sink <type> <arguments> { ... }
 //		instance <name>
 //		on_full closed|open
 //		record_headers <name>...
@@ -322,29 +318,6 @@ func (j *Journal) parseWait(d *caddyfile.Dispenser) error {
 		return d.WrapErr(err)
 	}
 	return nil
-}
-
-func (c *Audit) parseSink(d *caddyfile.Dispenser) error {
-	s := new(Sink)
-	if err := dispense.String(&s.Type)(d); err != nil {
-		return err
-	}
-	c.Sinks = append(c.Sinks, s)
-	words := dispense.Words{}
-	var err error
-	switch s.Type {
-	case sinkStdout:
-	case sinkRedis:
-		err = dispense.String(&s.Key)(d)
-	case sinkWebhook:
-		err = dispense.String(&s.URL)(d)
-		words["secret"] = dispense.Word{Parse: appendOne(&s.Secret), Repeats: true}
-	case sinkPostgres:
-		err = dispense.String(&s.DSN)(d)
-	default:
-		return d.Errf("sink %q: must be %s, %s, %s or %s", s.Type, sinkStdout, sinkRedis, sinkWebhook, sinkPostgres)
-	}
-	return errors.Join(err, words.Block(d, "sink "+s.Type))
 }
 
 // Interface guards.

@@ -1,10 +1,10 @@
 package app
 
 import (
-	"bytes"
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
+	"fmt"
 	"os"
 	"strings"
 	"sync"
@@ -13,6 +13,7 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/moat-gateway/moat/internal/audit"
+	"github.com/moat-gateway/moat/internal/audit/follow"
 )
 
 // directs holds the one trail that is used without a journal.
@@ -31,15 +32,33 @@ type direct struct {
 	seq    uint64
 	prev   string
 	queue  chan []byte
-	stdout bool
+	stdout *printer // nil: nothing is printed
+}
+
+// printer says which events are printed, and how.
+type printer struct {
+	filter follow.Filter
+	format func(dst, line []byte) ([]byte, error)
+}
+
+// add appends the event's printed form and a newline, or nothing.
+func (p *printer) add(dst, line []byte) ([]byte, error) {
+	if !p.filter.Keeps(line) {
+		return dst, nil
+	}
+	if p.format == nil {
+		return append(append(dst, line...), '\n'), nil
+	}
+	dst, err := p.format(dst, line)
+	return append(dst, '\n'), err
 }
 
 const directQueue = 4096
 
 func (a *App) directTrail(instance string, names *pseudonyms) (*trailHandle, error) {
-	stdout := false
-	for _, s := range a.Audit.Sinks {
-		stdout = stdout || s.Type == sinkStdout
+	stdout, err := a.printer()
+	if err != nil {
+		return nil, err
 	}
 	d, err := hold(a, directs, "direct "+instance, func() (*direct, error) { return newDirect(instance, stdout), nil })
 	if err != nil {
@@ -48,11 +67,32 @@ func (a *App) directTrail(instance string, names *pseudonyms) (*trailHandle, err
 	return &trailHandle{trail: &directView{d, stdout}, names: names}, nil
 }
 
+// printer returns what standard output is to get, nil when it is no sink. All sinks
+// are known to be stdout.
+func (a *App) printer() (*printer, error) {
+	if len(a.Audit.Sinks) == 0 {
+		return nil, nil
+	}
+	s := a.Audit.Sinks[0]
+	if len(a.Audit.Sinks) > 1 {
+		return nil, fmt.Errorf("audit: sink %s: stands twice; without a journal it may stand once", s.Type)
+	}
+	settings, err := a.settings(s)
+	if err != nil {
+		return nil, fmt.Errorf("audit: sink %s: %w", s.Type, err)
+	}
+	format, err := s.formatOf(settings.Target())
+	if err != nil {
+		return nil, fmt.Errorf("audit: sink %s: %w", s.Type, err)
+	}
+	return &printer{s.filter(), format}, nil
+}
+
 // directView switches standard output on or off when its configuration is
 // established.
 type directView struct {
 	*direct
-	wanted bool
+	wanted *printer
 }
 
 func (v *directView) start() error { return nil }
@@ -63,7 +103,7 @@ func (v *directView) establish(*App) {
 	v.mu.Unlock()
 }
 
-func newDirect(instance string, stdout bool) *direct {
+func newDirect(instance string, stdout *printer) *direct {
 	d := &direct{
 		instance: instance,
 		stdout:   stdout,
@@ -88,18 +128,28 @@ func (d *direct) Record(e *audit.Event) error {
 func (d *direct) write(e *audit.Event) error {
 	d.mu.Lock()
 	line, stdout, err := d.chain(e), d.stdout, error(nil)
-	if stdout {
-		select {
-		case d.queue <- append(bytes.Clone(line), '\n'):
-		default:
-			err = audit.ErrFull
-		}
+	if stdout != nil {
+		err = d.enqueue(stdout, line)
 	}
 	d.mu.Unlock()
 	if c := logger().Named("audit").Check(zap.InfoLevel, "event"); c != nil {
 		c.Write(zap.Any("event", json.RawMessage(line)))
 	}
 	return counted(e, err)
+}
+
+// enqueue hands a line over to be printed.
+func (d *direct) enqueue(to *printer, line []byte) error {
+	text, err := to.add(nil, line)
+	if err != nil || len(text) == 0 {
+		return err
+	}
+	select {
+	case d.queue <- text:
+		return nil
+	default:
+		return audit.ErrFull
+	}
 }
 
 // chain numbers the event and links it to the one before. The caller's event

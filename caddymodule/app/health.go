@@ -19,6 +19,11 @@ func (a *App) Health(ctx context.Context, report func(part string, required bool
 		}
 		report("keys "+name, true, err)
 	}
+	if c, ok := a.trail.trail.(*configured); ok {
+		for n, label := range labels(c.followers) {
+			report("sink "+label, false, c.followers[n].trouble())
+		}
+	}
 	if a.limiter.redis != nil {
 		report("redis", false, a.reachable(ctx))
 	}

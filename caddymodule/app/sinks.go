@@ -1,12 +1,14 @@
 package app
 
 import (
+	"cmp"
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
+	"encoding/json"
 	"errors"
 	"fmt"
-	"os"
+	"math"
 	"path/filepath"
 	"strings"
 	"sync"
@@ -15,13 +17,9 @@ import (
 	"github.com/caddyserver/caddy/v2"
 	"go.uber.org/zap"
 
-	"github.com/moat-gateway/moat/caddymodule/internal/dispense"
+	"github.com/moat-gateway/moat/caddymodule/internal/telemetry"
 	"github.com/moat-gateway/moat/internal/audit/follow"
 	"github.com/moat-gateway/moat/internal/audit/journal"
-	"github.com/moat-gateway/moat/internal/audit/sinks/postgres"
-	"github.com/moat-gateway/moat/internal/audit/sinks/redisstream"
-	"github.com/moat-gateway/moat/internal/audit/sinks/stdout"
-	"github.com/moat-gateway/moat/internal/audit/sinks/webhook"
 )
 
 // followers are the running sinks.
@@ -31,6 +29,9 @@ var followers = caddy.NewUsagePool()
 // process ends.
 const lastWords = 2 * time.Second
 
+// restart is how long a follower that could not begin waits for the next try.
+const restart = 10 * time.Second
+
 // lastMoment is when they must have ended. It is asked for when the process
 // ends, by the first sink, and counts for all: those that are away must not
 // hold up the end one after the other.
@@ -39,130 +40,126 @@ var lastMoment = sync.OnceValue(func() time.Time { return time.Now().Add(lastWor
 // follower is a sink that reads the journal at its own pace.
 type follower struct {
 	*follow.Follower
-	kind   string
-	id     string
+	identified
 	sink   follow.Sink
+	tells  *teller
 	once   sync.Once
 	newest func() uint64
 	cancel context.CancelFunc
 	ended  chan struct{}
 }
 
-// target is where a sink's events go and how.
-type target struct {
-	// place is what tells two sinks of one type apart.
-	place string
-	// means is what else the sink is made with: a change of it needs another
-	// sink, which goes on where the one before was.
-	means []string
-	open  func() (follow.Sink, error)
+// followed is a configuration's use of a follower.
+type followed struct {
+	*follower
+	required bool
 }
 
 // follow makes a follower for each sink, or takes over the one that runs.
-func (a *App) follow(config journal.Config, sinks []*Sink) ([]*follower, error) {
-	var out []*follower
+func (a *App) follow(config journal.Config, sinks []*Sink) ([]followed, error) {
+	var out []followed
 	var errs []error
 	seen := make(map[string]bool)
 	for _, s := range sinks {
-		place := "audit: sink " + s.Type
-		to, err := a.target(s, place)
-		if err != nil || to.open == nil {
-			errs = append(errs, err)
-			continue
+		f, err := a.followOne(config, s, seen)
+		switch {
+		case errors.Is(err, errElsewhere):
+		case err != nil:
+			errs = append(errs, fmt.Errorf("audit: sink %s: %w", s.Type, err))
+		default:
+			out = append(out, followed{f, s.Required})
 		}
-		// The place in the journal belongs to where the events go, not to how:
-		// a rotated secret must not start over.
-		id := digest(s.Type, to.place)
-		if seen[id] {
-			errs = append(errs, fmt.Errorf("%s: the same target stands twice", place))
-			continue
-		}
-		seen[id] = true
-		key := digest(append([]string{config.Dir, s.Type, to.place}, to.means...)...)
-		f, err := hold(a, followers, key, func() (*follower, error) {
-			return newFollower(config.Dir, s.Type, id, to.open)
-		})
-		if err != nil {
-			errs = append(errs, fmt.Errorf("%s: %w", place, err))
-			continue
-		}
-		out = append(out, f)
 	}
 	return out, errors.Join(errs...)
 }
 
-// target checks a sink's settings. It has no open when another part of the
-// configuration, which has an error of its own, is missing.
-func (a *App) target(s *Sink, place string) (target, error) {
-	switch s.Type {
-	case sinkStdout:
-		return target{open: func() (follow.Sink, error) { return stdout.New(os.Stdout), nil }}, nil
-	case sinkRedis:
-		return a.redisTarget(s, place)
-	case sinkWebhook:
-		url, err := dispense.Expand(place+": url", s.URL)
-		secrets, secretErr := dispense.ExpandAll(place+": secret", s.Secret)
-		return target{place: url, means: secrets, open: func() (follow.Sink, error) {
-			return webhook.New(webhook.Config{URL: url, Secrets: secrets})
-		}}, errors.Join(err, secretErr)
-	case sinkPostgres:
-		dsn, err := dispense.Expand(place+": dsn", s.DSN)
-		return target{place: dsn, open: func() (follow.Sink, error) {
-			return postgres.New(postgres.Config{DSN: dsn})
-		}}, err
-	}
-	return target{}, fmt.Errorf("%s: unknown; must be %s, %s, %s or %s", place, sinkStdout, sinkRedis, sinkWebhook, sinkPostgres)
-}
-
-// redisTarget delivers through the client of the redis block and cannot outlive
-// it.
-func (a *App) redisTarget(s *Sink, place string) (target, error) {
-	key, err := dispense.Expand(place+": key", s.Key)
-	switch {
-	case err != nil:
-		return target{}, err
-	case a.Redis == nil:
-		return target{}, fmt.Errorf("%s: needs the redis block", place)
-	case a.limiter.redis == nil:
-		return target{}, nil
-	}
-	shared := a.limiter.redis
-	return target{place: key, means: []string{shared.key}, open: func() (follow.Sink, error) {
-		return redisstream.New(shared.client, redisstream.Config{Key: key})
-	}}, nil
-}
-
-func newFollower(dir, kind, id string, open func() (follow.Sink, error)) (*follower, error) {
-	sink, err := open()
+// followOne is follow for one sink. Seen are the places that are taken.
+func (a *App) followOne(config journal.Config, s *Sink, seen map[string]bool) (*follower, error) {
+	settings, err := a.settings(s)
 	if err != nil {
 		return nil, err
 	}
-	f := &follower{kind: kind, id: id, sink: sink, ended: make(chan struct{})}
-	f.Follower, err = follow.New(follow.Config{
-		Dir: dir, Cursor: filepath.Join(dir, "cursors", kind+"-"+id[:12]), Sink: sink,
-		OnState: f.report,
+	to := settings.Target()
+	format, err := s.formatOf(to)
+	if err := errors.Join(err, checkFiles(config.Dir, to.Files)); err != nil {
+		return nil, err
+	}
+	id := s.identity(to)
+	if seen[id] {
+		return nil, errors.New("the same target stands twice; give each a name of its own")
+	}
+	seen[id] = true
+	filter, err := json.Marshal(s.filter())
+	if err != nil {
+		return nil, err
+	}
+	key := digest(append([]string{config.Dir, s.Type, s.Name, to.Place, s.Format, string(filter)}, to.Means...)...)
+	return hold(a, followers, key, func() (*follower, error) {
+		return newFollower(settings, follow.Config{Dir: config.Dir, Filter: s.filter(), Format: format}, identified{s.Type, s.Name, id})
 	})
+}
+
+// identified is how a sink is told from others.
+type identified struct {
+	kind, name string
+	id         string // what its place in the journal belongs to
+}
+
+// title is what a sink is called where it need not be unique.
+func (i identified) title() string { return cmp.Or(i.name, i.kind) }
+
+// newFollower makes the sink and what feeds it.
+func newFollower(settings follow.Settings, config follow.Config, who identified) (*follower, error) {
+	sink, err := settings.Open()
+	if err != nil {
+		return nil, err
+	}
+	f := &follower{identified: who, sink: sink, tells: newTeller(who), ended: make(chan struct{})}
+	config.Sink, config.OnState = sink, f.tells.hear
+	config.Cursor = filepath.Join(config.Dir, "cursors", who.kind+"-"+who.id[:12])
+	f.Follower, err = follow.New(config)
 	if err != nil {
 		return nil, errors.Join(err, sink.Close())
 	}
 	return f, nil
 }
 
-// labels are the names of one configuration's sinks in the metrics: the type
-// alone where that tells them apart.
-func labels(followers []*follower) []string {
+// labels are the names of one configuration's sinks in the metrics: the name or
+// the type alone where that tells them apart.
+func labels(followers []followed) []string {
 	count := make(map[string]int)
 	for _, f := range followers {
-		count[f.kind]++
+		count[f.title()]++
 	}
 	out := make([]string, len(followers))
 	for n, f := range followers {
-		out[n] = f.kind
-		if count[f.kind] > 1 {
+		out[n] = f.title()
+		if count[out[n]] > 1 {
 			out[n] += "-" + f.id[:6]
 		}
 	}
 	return out
+}
+
+// heldBy returns what the journal asks before it removes events: how far every
+// required sink is. It is nil when none is required.
+func heldBy(followers []followed) func() uint64 {
+	var required []*follower
+	for _, f := range followers {
+		if f.required {
+			required = append(required, f.follower)
+		}
+	}
+	if len(required) == 0 {
+		return nil
+	}
+	return func() uint64 {
+		least := uint64(math.MaxUint64)
+		for _, f := range required {
+			least = min(least, f.Position())
+		}
+		return least
+	}
 }
 
 // start runs the follower if it does not run yet. Newest is the number of the
@@ -171,11 +168,27 @@ func (f *follower) start(newest func() uint64) {
 	f.once.Do(func() {
 		ctx, cancel := context.WithCancel(context.Background())
 		f.newest, f.cancel = newest, cancel
-		go func() {
-			defer close(f.ended)
-			_ = f.Run(ctx) // It ends with the context; trouble is told through OnState.
-		}()
+		go f.run(ctx)
 	})
+}
+
+// run follows until ctx ends. What goes wrong with the sink is told through
+// OnState; a follower that cannot even begin tries again.
+func (f *follower) run(ctx context.Context) {
+	defer close(f.ended)
+	for {
+		err := f.Run(ctx)
+		if ctx.Err() != nil {
+			return // Its last place may not be stored: then events come twice.
+		}
+		logger().Error("audit sink cannot begin; the journal keeps the events",
+			zap.String("sink", f.title()), zap.String("id", f.id[:6]), zap.Error(err))
+		select {
+		case <-ctx.Done():
+			return
+		case <-time.After(restart):
+		}
+	}
 }
 
 // Destruct ends the follower. When the process ends, it first gets a moment to
@@ -187,6 +200,7 @@ func (f *follower) Destruct() error {
 	}
 	f.cancel()
 	<-f.ended
+	f.tells.stop()
 	return f.sink.Close()
 }
 
@@ -204,18 +218,24 @@ func (f *follower) finish(deadline time.Time) {
 	}
 }
 
-// report logs what changed about the sink.
-func (f *follower) report(s follow.State) {
-	fields := []zap.Field{
-		zap.String("sink", f.kind), zap.String("id", f.id[:6]), zap.Uint64("lag", s.Lag),
-		zap.Uint64("failures", s.Failures), zap.Uint64("lost", s.Lost), zap.Uint64("set_aside", s.SetAside),
+// errFailing says that a sink gets nothing at present.
+var errFailing = errors.New("the sink fails; the journal keeps the events")
+
+// trouble is why the sink does not get its events.
+func (f *follower) trouble() error {
+	if f.State().Failures >= failingAfter {
+		return errFailing
 	}
-	switch {
-	case s.Failures == 0 && s.CursorError == "":
-		logger().Info("audit sink delivers", fields...)
-	case s.Failures <= 1 || s.CursorError != "":
-		logger().Warn("audit sink fails; the journal keeps the events",
-			append(fields, zap.String("error", s.LastError), zap.String("cursor_error", s.CursorError))...)
+	return nil
+}
+
+// figures are what metrics say of the sink.
+func (f *follower) figures() telemetry.SinkFigures {
+	state := f.State()
+	lag, behind := f.Lag()
+	return telemetry.SinkFigures{
+		Lag: lag, Behind: behind, LastSuccess: state.LastSuccess,
+		Failed: state.Failed, Lost: state.Lost, SetAside: state.SetAside,
 	}
 }
 

@@ -1,7 +1,6 @@
 package app
 
 import (
-	"io"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -12,20 +11,30 @@ import (
 	"time"
 
 	"github.com/caddyserver/caddy/v2"
+	"github.com/caddyserver/caddy/v2/caddyconfig"
 
+	"github.com/moat-gateway/moat/caddymodule/sinks"
 	"github.com/moat-gateway/moat/internal/audit/follow"
-	"github.com/moat-gateway/moat/internal/audit/sinks/stdout"
 )
 
+// sinkOf is a sink of a type with the settings of its module.
+func sinkOf(kind string, settings map[string]any) *Sink {
+	return &Sink{Type: kind, Settings: caddyconfig.JSON(settings, nil)}
+}
+
+func stdoutSettings() follow.Settings { return new(sinks.Stdout) }
+
+func followConfig(t *testing.T) follow.Config { return follow.Config{Dir: t.TempDir()} }
+
 func redisApp(dir string, timeout time.Duration) *App {
-	a := journalApp(dir, &Sink{Type: sinkRedis, Key: "events"})
+	a := journalApp(dir, sinkOf("redis_stream", map[string]any{"key": "events"}))
 	a.Redis = &Redis{URL: "redis://127.0.0.1:1/0", Timeout: caddy.Duration(timeout)}
 	return a
 }
 
-func sinksOf(a *App) []*follower { return a.trail.trail.(*configured).followers }
+func sinksOf(a *App) []followed { return a.trail.trail.(*configured).followers }
 
-func ended(f *follower) bool {
+func ended(f followed) bool {
 	select {
 	case <-f.ended:
 		return true
@@ -75,13 +84,13 @@ func TestTheSinkOfAFailedReloadNeverRuns(t *testing.T) {
 
 func webhooks(t *testing.T, n int) []*Sink {
 	t.Helper()
-	var sinks []*Sink
+	var out []*Sink
 	for range n {
 		server := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) {}))
 		t.Cleanup(server.Close)
-		sinks = append(sinks, &Sink{Type: sinkWebhook, URL: server.URL, Secret: []string{strings.Repeat("s", 32)}})
+		out = append(out, sinkOf("webhook", map[string]any{"url": server.URL, "secret": []string{strings.Repeat("s", 32)}}))
 	}
-	return sinks
+	return out
 }
 
 func sinkLabels(t *testing.T) []string {
@@ -123,7 +132,7 @@ func TestSinksOfOneTypeAreToldApart(t *testing.T) {
 }
 
 func TestSinksThatAreAwayShareOneLastMoment(t *testing.T) {
-	f, err := newFollower(t.TempDir(), sinkStdout, digest("x"), func() (follow.Sink, error) { return stdout.New(io.Discard), nil })
+	f, err := newFollower(new(sinks.Stdout), follow.Config{Dir: t.TempDir()}, identified{sinkStdout, "", digest("x")})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -141,13 +150,14 @@ func TestSinksThatAreAwayShareOneLastMoment(t *testing.T) {
 
 func TestARotatedSecretMakesAnotherSinkAtTheSamePlace(t *testing.T) {
 	dir, file := filepath.Join(t.TempDir(), "journal"), filepath.Join(t.TempDir(), "secret")
-	hook := *webhooks(t, 1)[0]
-	hook.Secret = []string{"{file." + file + "}"}
+	server := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) {}))
+	t.Cleanup(server.Close)
+	hook := sinkOf("webhook", map[string]any{"url": server.URL, "secret": []string{"{file." + file + "}"}})
 	for _, secret := range []string{"a", "b"} {
 		if err := os.WriteFile(file, []byte(strings.Repeat(secret, 32)), 0o600); err != nil {
 			t.Fatal(err)
 		}
-		start(t, journalApp(dir, &hook))
+		start(t, journalApp(dir, hook))
 	}
 	first, second := live.Load(), heir.Load()
 	end(t, first)
@@ -158,6 +168,31 @@ func TestARotatedSecretMakesAnotherSinkAtTheSamePlace(t *testing.T) {
 	}
 }
 
+func TestStandardOutputWithoutAJournalIsFilteredAndFormatted(t *testing.T) {
+	a := &App{Audit: &Audit{Instance: "test", Sinks: []*Sink{{Type: "stdout", Class: []string{"security"}, Format: "cloudevents"}}}}
+	if err := provision(t, a); err != nil {
+		t.Fatal(err)
+	}
+	defer end(t, a)
+	to, err := a.printer()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for class, want := range map[string]string{"security": `"specversion":"1.0"`, "access": ""} {
+		text, err := to.add(nil, []byte(`{"class":"`+class+`","seq":1,"instance":"i","id":"x"}`))
+		if err != nil || !strings.Contains(string(text), want) || (want == "") != (len(text) == 0) {
+			t.Errorf("%s: %q, %v", class, text, err)
+		}
+	}
+	for _, sinks := range [][]*Sink{{{Type: "stdout"}, {Type: "stdout"}}, {{Type: "stdout", Required: true}}, {{Type: "stdout", Format: "xml"}}} {
+		wrong := &App{Audit: &Audit{Instance: "test", Sinks: sinks}}
+		if err := provision(t, wrong); err == nil || !strings.Contains(err.Error(), "audit: sink stdout: ") {
+			t.Errorf("%v: %v", sinks, err)
+		}
+		end(t, wrong)
+	}
+}
+
 func TestStandardOutputFollowsTheConfigurationThatServes(t *testing.T) {
 	with := func(sinks ...*Sink) *App { return &App{Audit: &Audit{Instance: "test", Sinks: sinks}} }
 	first, failed, second := with(&Sink{Type: sinkStdout}), with(), with()
@@ -165,7 +200,7 @@ func TestStandardOutputFollowsTheConfigurationThatServes(t *testing.T) {
 		d := a.trail.trail.(*directView).direct
 		d.mu.Lock()
 		defer d.mu.Unlock()
-		return d.stdout
+		return d.stdout != nil
 	}
 	if err := provision(t, first); err != nil {
 		t.Fatal(err)

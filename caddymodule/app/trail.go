@@ -155,6 +155,7 @@ func (a *App) journalTrail(config journal.Config, sinks []*Sink, names *pseudony
 	if err != nil {
 		return nil, err
 	}
+	config.Hold = heldBy(followers)
 	t, err := hold(a, trails, "journal "+config.Dir, func() (*journalled, error) {
 		return newJournalled(config), nil
 	})
@@ -176,7 +177,7 @@ func (a *App) journalTrail(config journal.Config, sinks []*Sink, names *pseudony
 type configured struct {
 	*journalled
 	config    journal.Config
-	followers []*follower
+	followers []followed
 }
 
 func (c *configured) start() error {
@@ -193,7 +194,7 @@ func (c *configured) establish(a *App) {
 	for n, label := range labels(c.followers) {
 		f := c.followers[n]
 		f.start(c.newest)
-		a.watches = append(a.watches, telemetry.WatchSink(label, func() uint64 { lag, _ := f.Lag(); return lag }))
+		a.watches = append(a.watches, telemetry.WatchSink(label, f.figures))
 	}
 	a.watches = append(a.watches,
 		telemetry.WatchTrail(func() bool { return a.trail.down() != nil }),

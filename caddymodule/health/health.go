@@ -24,8 +24,9 @@ func init() {
 // Handler answers GET and HEAD on paths that end in /live or /ready and leaves
 // all others to the next handler. Live is 200 as long as requests are answered.
 // Ready is 200 when the configuration is loaded, the journal can be written and
-// every issuer's keys are loaded, else 503; Redis is reported only, because
-// limits go on without it. The body names the parts, never an address or a
+// every issuer's keys are loaded, else 503; Redis and the audit sinks are reported
+// only, because limits go on without it and the journal keeps what they did not
+// get. The body names the parts, never an address or a
 // cause. Serve it on an address that only the orchestrator reaches.
 type Handler struct {
 	source reporter

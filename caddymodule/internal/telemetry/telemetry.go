@@ -29,6 +29,11 @@ var (
 	storeDegraded = newWatch("moat_store_degraded", "1 while the shared limit store is unavailable and limits go by on_error.")
 	keysAge       = newWatch("moat_jwks_age_seconds", "Age of an issuer's key set.", "issuer")
 	sinkLag       = newWatch("moat_audit_sink_lag_events", "Events in the journal that a sink has not delivered yet.", "sink")
+	sinkBehind    = newWatch("moat_audit_sink_lag_seconds", "For how long a sink has not been level with the journal.", "sink")
+	sinkSuccess   = newWatch("moat_audit_sink_last_success_timestamp_seconds", "When a sink last took events.", "sink")
+	sinkFailures  = newCount("moat_audit_sink_failures_total", "Failed attempts to deliver to a sink.", "sink")
+	sinkLost      = newCount("moat_audit_sink_lost_total", "Events that were removed from the journal before a sink got them.", "sink")
+	sinkSetAside  = newCount("moat_audit_sink_set_aside_total", "Events that a sink does not take.", "sink")
 	auditDown     = newWatch("moat_audit_down", "1 while the audit trail cannot be written.")
 	journalBytes  = newWatch("moat_audit_journal_bytes", "Size of the audit journal.")
 	Added         = prometheus.NewHistogram(prometheus.HistogramOpts{
@@ -51,7 +56,7 @@ func Register(ctx caddy.Context) error {
 	}
 	for _, c := range []prometheus.Collector{
 		Requests, Tokens, Rules, Limits, Events, Dropped,
-		StoreSeconds, storeDegraded, keysAge, sinkLag, auditDown, journalBytes, Added,
+		StoreSeconds, storeDegraded, keysAge, sinkLag, sinkBehind, sinkSuccess, sinkFailures, sinkLost, sinkSetAside, auditDown, journalBytes, Added,
 	} {
 		var already prometheus.AlreadyRegisteredError
 		if err := registry.Register(c); err != nil && !errors.As(err, &already) {

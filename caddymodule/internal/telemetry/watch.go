@@ -7,10 +7,11 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 )
 
-// watch is a gauge whose values are asked for when somebody looks. One label
+// watch is a metric whose values are asked for when somebody looks. One label
 // value has one function; a later one replaces it.
 type watch struct {
 	desc    *prometheus.Desc
+	kind    prometheus.ValueType
 	labeled bool
 
 	mu     sync.Mutex
@@ -25,10 +26,18 @@ type value struct {
 // newWatch returns a watch with at most one label.
 func newWatch(name, help string, label ...string) *watch {
 	return &watch{
+		kind:    prometheus.GaugeValue,
 		desc:    prometheus.NewDesc(name, help, label, nil),
 		labeled: len(label) > 0,
 		values:  make(map[string]*value),
 	}
+}
+
+// newCount is newWatch for a number that only grows.
+func newCount(name, help string, label ...string) *watch {
+	w := newWatch(name, help, label...)
+	w.kind = prometheus.CounterValue
+	return w
 }
 
 // set returns what removes the function again, unless it was replaced: who
@@ -63,7 +72,7 @@ func (w *watch) Collect(ch chan<- prometheus.Metric) {
 		if w.labeled {
 			labels = []string{label}
 		}
-		ch <- prometheus.MustNewConstMetric(w.desc, prometheus.GaugeValue, v, labels...)
+		ch <- prometheus.MustNewConstMetric(w.desc, w.kind, v, labels...)
 	}
 }
 
@@ -76,9 +85,39 @@ func WatchKeys(issuer string, age func() (time.Duration, bool)) (remove func()) 
 	})
 }
 
-// WatchSink reports how many events a sink is behind, until remove is called.
-func WatchSink(sink string, lag func() uint64) (remove func()) {
-	return sinkLag.set(sink, func() (float64, bool) { return float64(lag()), true })
+// SinkFigures are what is measured of a sink.
+type SinkFigures struct {
+	// Lag is how many events of the journal it has not got yet, Behind for how long.
+	Lag    uint64
+	Behind time.Duration
+	// LastSuccess is when it last took events. Zero: never since the start.
+	LastSuccess time.Time
+	// Failed counts attempts, Lost events that were removed before it got them, and
+	// SetAside those that it does not take, all since the sink's start.
+	Failed, Lost, SetAside uint64
+}
+
+// WatchSink reports the figures of a sink until remove is called.
+func WatchSink(sink string, figures func() SinkFigures) (remove func()) {
+	number := func(of func(SinkFigures) uint64) func() (float64, bool) {
+		return func() (float64, bool) { return float64(of(figures())), true }
+	}
+	removes := []func(){
+		sinkLag.set(sink, number(func(f SinkFigures) uint64 { return f.Lag })),
+		sinkFailures.set(sink, number(func(f SinkFigures) uint64 { return f.Failed })),
+		sinkLost.set(sink, number(func(f SinkFigures) uint64 { return f.Lost })),
+		sinkSetAside.set(sink, number(func(f SinkFigures) uint64 { return f.SetAside })),
+		sinkBehind.set(sink, func() (float64, bool) { return figures().Behind.Seconds(), true }),
+		sinkSuccess.set(sink, func() (float64, bool) {
+			at := figures().LastSuccess
+			return float64(at.UnixMilli()) / 1000, !at.IsZero()
+		}),
+	}
+	return func() {
+		for _, remove := range removes {
+			remove()
+		}
+	}
 }
 
 // WatchStore reports whether the shared limit store is unavailable, until
