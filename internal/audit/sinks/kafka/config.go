@@ -40,7 +40,7 @@ const (
 // Config is what New needs. Brokers and Topic are required.
 type Config struct {
 	// Where the cluster is first asked for its brokers, each as host:port,
-	// between 1 and 16. One that answers is enough; which brokers the events
+	// between 1 and 16, one after another until one answers. Which brokers the events
 	// then go to is what the cluster says.
 	Brokers []string
 	// Topic that takes the events. It has to exist: it is never created.

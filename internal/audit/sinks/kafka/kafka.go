@@ -30,6 +30,11 @@ import (
 	"github.com/moat-gateway/moat/internal/audit/follow"
 )
 
+// maxIdle is how long a client may have been idle and still be used. A broker forgets
+// the sequence numbers of a producer that was idle for a day; the first delivery of a
+// new client needs none.
+const maxIdle = 10 * time.Minute
+
 // ErrClosed is returned by Deliver after Close.
 var ErrClosed = errors.New("kafka: the sink is closed")
 
@@ -42,7 +47,9 @@ type Sink struct {
 	mu      sync.Mutex
 	closed  bool
 	brokers []string
-	link    *link // nil while there is no client
+	link    *link     // nil while there is no client
+	used    time.Time // when it last delivered
+	now     func() time.Time
 }
 
 // New checks cfg and returns a sink that has not connected to anything yet.
@@ -56,7 +63,7 @@ func New(cfg Config) (*Sink, error) {
 	if err := kgo.ValidateOpts(opts...); err != nil {
 		return nil, fmt.Errorf("kafka: the client refuses its settings: %w", err)
 	}
-	return &Sink{topic: cfg.Topic, timeout: cfg.Timeout, options: opts, brokers: slices.Clone(cfg.Brokers)}, nil
+	return &Sink{topic: cfg.Topic, timeout: cfg.Timeout, options: opts, brokers: slices.Clone(cfg.Brokers), now: time.Now}, nil
 }
 
 // Name returns "kafka".
@@ -95,7 +102,11 @@ func (s *Sink) Deliver(ctx context.Context, lines []follow.Line) error {
 	}
 	ctx, cancel := context.WithTimeout(ctx, s.timeout)
 	defer cancel()
+	if now := s.now(); now.Sub(s.used) > maxIdle {
+		s.drop()
+	}
 	if err = s.deliver(ctx, records); err == nil {
+		s.used = s.now()
 		return nil
 	}
 	var trouble error

@@ -181,7 +181,7 @@ func TestSuite(t *testing.T) {
 		proxy, address := proxied(t, c)
 		return sinktest.Harness{
 			Open: func(t *testing.T) follow.Sink {
-				return c.open(t, kafka.Config{Dial: to(address), Timeout: 300 * time.Millisecond})
+				return c.open(t, kafka.Config{Dial: to(address), Timeout: time.Second})
 			},
 			Received: func(t *testing.T) []string { return c.values(t) },
 			Fault:    proxy.Set,
@@ -277,6 +277,36 @@ func TestTheFirstDeliveryOfAClientIsOneBatch(t *testing.T) {
 	}
 }
 
+// TestAClientThatWasIdleIsReplaced: after a day a broker forgets a producer, and
+// takes a batch of it out of order.
+func TestAClientThatWasIdleIsReplaced(t *testing.T) {
+	c := start(t)
+	producers := make(map[int64]bool)
+	var mu sync.Mutex
+	c.produced(func(req *kmsg.ProduceRequest) {
+		var batch kmsg.RecordBatch
+		if err := batch.ReadFrom(req.Topics[0].Partitions[0].Records); err != nil {
+			t.Error(err)
+		}
+		mu.Lock()
+		defer mu.Unlock()
+		producers[batch.ProducerID] = true
+	})
+	s, now := c.open(t, kafka.Config{}), time.Now()
+	s.SetClock(func() time.Time { return now })
+	for i, wait := range []time.Duration{0, 9 * time.Minute, 11 * time.Minute} {
+		now = now.Add(wait)
+		if err := s.Deliver(t.Context(), sinktest.Lines(uint64(i+1), uint64(i+1))); err != nil {
+			t.Fatal(err)
+		}
+	}
+	mu.Lock()
+	defer mu.Unlock()
+	if len(producers) != 2 {
+		t.Errorf("%d producers, want another one after the long wait only", len(producers))
+	}
+}
+
 func TestAVeryLargeLineArrivesWhole(t *testing.T) {
 	c := start(t)
 	line := sinktest.Line(1, follow.MaxLine)
@@ -355,7 +385,7 @@ func TestNothingOfAFailedDeliveryIsSentLater(t *testing.T) {
 	t.Parallel()
 	c := start(t)
 	proxy, address := proxied(t, c)
-	s := c.open(t, kafka.Config{Dial: to(address), Timeout: 300 * time.Millisecond})
+	s := c.open(t, kafka.Config{Dial: to(address), Timeout: time.Second})
 	if err := s.Deliver(t.Context(), sinktest.Lines(1, 2)); err != nil {
 		t.Fatal(err)
 	}
@@ -384,7 +414,7 @@ func TestNothingOfAFailedDeliveryIsSentLater(t *testing.T) {
 func TestALateBatchBringsNoLineBeforeAnEarlierOne(t *testing.T) {
 	t.Parallel()
 	c := start(t)
-	s := c.open(t, kafka.Config{Timeout: 300 * time.Millisecond})
+	s := c.open(t, kafka.Config{Timeout: time.Second})
 	gate := make(chan struct{})
 	var requests atomic.Int64
 	c.ControlKey(int16(kmsg.Produce), func(kmsg.Request) (kmsg.Response, error, bool) {
