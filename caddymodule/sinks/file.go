@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"strconv"
+	"time"
 
 	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
@@ -28,6 +29,8 @@ type File struct {
 	// Mode of the file in octal, such as 0640 for a shipper of the same group.
 	// Default: 0600.
 	Mode string `json:"mode,omitempty"`
+	// Timeout is the budget of one delivery, syncing to disk included. Default: 10s.
+	Timeout caddy.Duration `json:"timeout,omitempty"`
 }
 
 // CaddyModule returns the module's registration.
@@ -42,7 +45,7 @@ func (f *File) Provision(caddy.Context) error { return expand(map[string]*string
 func (f *File) Target() follow.Target {
 	return follow.Target{
 		Place: f.Path, Files: []string{f.Path},
-		Means: []string{strconv.FormatInt(f.RollSize, 10), strconv.FormatInt(f.RollKeep, 10), f.Mode},
+		Means: meansOf(f.Timeout, strconv.FormatInt(f.RollSize, 10), strconv.FormatInt(f.RollKeep, 10), f.Mode),
 	}
 }
 
@@ -55,7 +58,7 @@ func (f *File) Open() (follow.Sink, error) {
 			return nil, fmt.Errorf("file: mode %.16q: must be octal, such as 0640", f.Mode)
 		}
 	}
-	return file.New(file.Config{Path: f.Path, RollSize: f.RollSize, RollKeep: int(f.RollKeep), Mode: os.FileMode(mode)})
+	return file.New(file.Config{Path: f.Path, RollSize: f.RollSize, RollKeep: int(f.RollKeep), Mode: os.FileMode(mode), Timeout: time.Duration(f.Timeout)})
 }
 
 // UnmarshalCaddyfile reads:
@@ -64,11 +67,13 @@ func (f *File) Open() (follow.Sink, error) {
 //		roll_size <size>
 //		roll_keep <number>
 //		mode <octal>
+//		timeout <duration>
 //	}
 func (f *File) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
 	return errors.Join(named(d, &f.Path), dispense.Words{
 		"roll_size": {Parse: dispense.Size(&f.RollSize)},
 		"roll_keep": {Parse: dispense.Count(&f.RollKeep, 1)},
 		"mode":      word(&f.Mode),
+		"timeout":   timeout(&f.Timeout),
 	}.Block(d, "sink file"))
 }

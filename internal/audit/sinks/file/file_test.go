@@ -105,24 +105,6 @@ func TestLinesAreAppendedAsTheyStand(t *testing.T) {
 	}
 }
 
-func TestCreatedFilesHaveTheirModeWhateverTheUmask(t *testing.T) {
-	for _, mode := range []os.FileMode{0, 0o600, 0o640, 0o644} {
-		dir := filepath.Join(t.TempDir(), "a", "b")
-		path := filepath.Join(dir, "audit.jsonl")
-		s := open(t, file.Config{Path: path, Mode: mode, RollSize: 1 << 20})
-		deliverLarge(t, s, 1, 5)
-		want := mode
-		if mode == 0 {
-			want = 0o600
-		}
-		for name, want := range map[string]os.FileMode{path: want, rotated(t, path)[0]: want, dir: 0o700, filepath.Dir(dir): 0o700} {
-			if info, err := os.Stat(name); err != nil || info.Mode().Perm() != want {
-				t.Errorf("%s: %v, %v, want %v", name, info.Mode(), err, want)
-			}
-		}
-	}
-}
-
 func TestWhatIsNoFileIsRefused(t *testing.T) {
 	dir := t.TempDir()
 	target := filepath.Join(dir, "target")

@@ -27,7 +27,7 @@ func openFile(path string, flag int, mode os.FileMode) (handle, error) {
 	return file, nil
 }
 
-// regular reports whether info is of what may be appended to.
+// regular fails when there is nothing at path, or something else than a file.
 func regular(path string) error {
 	info, err := os.Lstat(path)
 	if err == nil && !info.Mode().IsRegular() {

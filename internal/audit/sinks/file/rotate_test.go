@@ -69,18 +69,24 @@ func TestRotationUnderLoadLosesNothingAndKeepsTheOrder(t *testing.T) {
 func TestADeliveryLargerThanAFileGoesIntoOneOfItsOwn(t *testing.T) {
 	path := place(t)
 	s := open(t, file.Config{Path: path, RollSize: 1 << 20})
-	deliver(t, s, 1, 1)
 	huge := sinktest.Line(2, 1<<20)
-	if err := s.Deliver(t.Context(), []follow.Line{huge}); err != nil {
-		t.Fatal(err)
+	deliverHuge := func() {
+		t.Helper()
+		if err := s.Deliver(t.Context(), []follow.Line{huge}); err != nil {
+			t.Fatal(err)
+		}
 	}
+	deliverHuge() // an empty file is not rotated for it
+	deliver(t, s, 1, 1)
+	deliverHuge()
 	deliver(t, s, 3, 3)
 	files := rotated(t, path)
-	if len(files) != 2 {
+	if len(files) != 3 {
 		t.Fatalf("rotated files: %q", files)
 	}
-	wantText(t, files[0], text(1, 1))
-	wantText(t, files[1], string(huge.Raw)+"\n")
+	wantText(t, files[0], string(huge.Raw)+"\n")
+	wantText(t, files[1], text(1, 1))
+	wantText(t, files[2], string(huge.Raw)+"\n")
 	wantText(t, path, text(3, 3))
 }
 

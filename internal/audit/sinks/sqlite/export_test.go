@@ -1,6 +1,9 @@
 package sqlite
 
-import "context"
+import (
+	"context"
+	"sync/atomic"
+)
 
 // Ask returns the first value of a statement that the sink's own connection
 // carries out.
@@ -10,12 +13,15 @@ func Ask(ctx context.Context, s *Sink, statement string) (value string, err erro
 }
 
 // Hang makes the next opening of the database last until the channel is closed,
-// whatever its context says.
-func Hang(s *Sink, until <-chan struct{}) {
+// whatever its context says, and returns how many openings began.
+func Hang(s *Sink, until <-chan struct{}) *atomic.Int32 {
+	began := new(atomic.Int32)
 	s.open = func(ctx context.Context, cfg Config) (*link, error) {
+		began.Add(1)
 		<-until
 		return connect(ctx, cfg)
 	}
+	return began
 }
 
 // Meanwhile lets something happen after the database was opened and before the

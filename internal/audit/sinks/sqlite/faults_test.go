@@ -224,10 +224,13 @@ func TestADiskThatHangsHoldsUpNobodyElse(t *testing.T) {
 	path := place(t)
 	heal := make(chan struct{})
 	s := open(t, sqlite.Config{Path: path, Timeout: 10 * time.Millisecond})
-	sqlite.Hang(s, heal)
+	began := sqlite.Hang(s, heal)
 	start := time.Now()
-	for range 2 {
+	for range 3 {
 		wantFailure(t, s, "the disk does not answer")
+	}
+	if n := began.Load(); n != 1 {
+		t.Errorf("%d deliveries hang at the same time", n)
 	}
 	if err := s.Close(); err != nil {
 		t.Error(err)

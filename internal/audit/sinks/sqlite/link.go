@@ -124,9 +124,6 @@ func (l *link) remember() error {
 		}
 		l.files[1+i] = info
 	}
-	if !l.intact() {
-		return errMoved
-	}
 	return nil
 }
 
@@ -159,12 +156,10 @@ func (l *link) insert(ctx context.Context, statement string, rows [][]any) error
 	}
 	defer func() { _ = insert.Close() }()
 	// The lock is held since the beginning, so no row waits for anything; a
-	// context that can end would cost a goroutine for each.
+	// context that can end would cost a goroutine for each. When ctx ends, the
+	// transaction does.
 	lasting := context.WithoutCancel(ctx)
 	for _, row := range rows {
-		if err := ctx.Err(); err != nil {
-			return err
-		}
 		if _, err := insert.ExecContext(lasting, row...); err != nil {
 			return err
 		}
