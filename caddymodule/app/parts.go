@@ -188,15 +188,25 @@ func settingsOf(m any) map[string]any {
 	if err != nil {
 		settings["error"] = err.Error()
 	}
-	for _, value := range settings {
-		items, _ := value.([]any)
-		for _, item := range items {
-			if fields, ok := item.(map[string]any); ok {
-				delete(fields, "place")
-			}
+	unplace(settings)
+	return settings
+}
+
+// unplace takes the places out of all that a value holds.
+func unplace(value any) {
+	switch v := value.(type) {
+	case []any:
+		for _, item := range v {
+			unplace(item)
+		}
+	case map[string]any:
+		if _, is := v["place"].(string); is {
+			delete(v, "place")
+		}
+		for _, item := range v {
+			unplace(item)
 		}
 	}
-	return settings
 }
 
 // tokenHeaders are the headers in which the gates look for tokens.

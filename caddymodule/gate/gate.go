@@ -7,6 +7,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"reflect"
+	"strings"
 
 	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/caddyconfig"
@@ -28,6 +29,8 @@ type block struct {
 	shadow  bool
 	guard   map[string]any
 	headers map[string]any
+	paths   []any // headers of parts of the site
+	preset  bool  // the headers of the site have been read
 	jwt     map[string]any
 	rbac    map[string]any
 	limits  []any
@@ -40,6 +43,7 @@ type block struct {
 //		realm <name>
 //		guard { ... } // its words may also stand here
 //		headers [html|api] { ... }
+//		headers <pattern> [html|api] { ... }
 //		limit [<name>] <n>/<window> by <key>... { ... }
 //		jwt <issuer>... { ... }
 //		rbac { ... }
@@ -89,7 +93,7 @@ func (b *block) words() dispense.Words {
 		"site":            {Parse: dispense.String(&b.site)},
 		"realm":           {Parse: dispense.String(&b.realm)},
 		"guard":           {Parse: module("moat_guard", &b.guard)},
-		"headers":         {Parse: module("moat_headers", &b.headers)},
+		"headers":         {Parse: b.parseHeaders, Repeats: true},
 		"jwt":             {Parse: module("moat_jwt", &b.jwt)},
 		"rbac":            {Parse: module("moat_rbac", &b.rbac)},
 		"limit":           {Parse: b.parseLimit, Repeats: true},
@@ -147,6 +151,26 @@ func module(name string, target *map[string]any) func(*caddyfile.Dispenser) erro
 		}
 		return json.Unmarshal(text, target)
 	}
+}
+
+// parseHeaders reads the headers of the site, or of a part of it.
+func (b *block) parseHeaders(d *caddyfile.Dispenser) error {
+	var one map[string]any
+	if err := module("moat_headers", &one)(d); err != nil {
+		return err
+	}
+	paths, _ := one["paths"].([]any)
+	b.paths = append(b.paths, paths...)
+	d.Reset()
+	d.Next()
+	if segment := d.NextSegment(); len(segment) > 1 && strings.HasPrefix(segment[1].Text, "/") {
+		return nil
+	}
+	if b.preset {
+		return d.Err("headers: stands twice; it may stand once, and once for each path")
+	}
+	b.preset, b.headers = true, one
+	return nil
 }
 
 func (b *block) parseLimit(d *caddyfile.Dispenser) error {
@@ -208,8 +232,14 @@ func (b *block) prepare() {
 	if login, ok := b.jwt["login_url"]; ok {
 		b.rbac["login_url"] = login
 	}
+	if len(b.paths) > 0 {
+		b.headers["paths"] = b.paths
+	}
 	if fold, _ := b.guard["case_insensitive"].(bool); fold {
 		b.rbac["case_insensitive"] = true
+		if len(b.paths) > 0 {
+			b.headers["case_insensitive"] = true
+		}
 	}
 	for _, rule := range list(b.rbac, "rules") {
 		if on, _ := rule["encoded_slash"].(bool); on {

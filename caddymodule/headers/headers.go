@@ -7,16 +7,15 @@ import (
 	"fmt"
 	"io"
 	"net/http"
-	"slices"
 
 	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/caddyconfig/httpcaddyfile"
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
 	"go.uber.org/zap"
 
-	"github.com/moat-gateway/moat/caddymodule/internal/dispense"
 	"github.com/moat-gateway/moat/caddymodule/internal/exchange"
 	"github.com/moat-gateway/moat/internal/headers"
+	"github.com/moat-gateway/moat/internal/rbac"
 )
 
 func init() {
@@ -31,28 +30,19 @@ func init() {
 //
 // Informational answers (1xx) are left alone, except 101, which is final.
 type Handler struct {
-	// Preset is "html" for pages or "api" for machine clients. Default: html.
-	Preset string `json:"preset,omitempty"`
-	// Set replaces the preset's value of single headers, or adds a header.
-	Set []headers.Field `json:"set,omitempty"`
-	// Keep names headers of which the upstream's value wins when it sends
-	// exactly one that is not empty.
-	Keep []string `json:"keep,omitempty"`
-	// Remove names answer headers to take off beside Server, X-Powered-By, Via
-	// and the like, which always go.
-	Remove []string `json:"remove,omitempty"`
-	// CSP replaces single directives of the preset's Content-Security-Policy.
-	CSP []headers.Directive `json:"csp,omitempty"`
-	// ReportOnly sends the policy as Content-Security-Policy-Report-Only.
-	ReportOnly bool `json:"report_only,omitempty"`
-	// InsecureUnsafeCSP allows sources that undo the policy, such as
-	// 'unsafe-inline'. Default: such a source is an error.
-	InsecureUnsafeCSP bool `json:"insecure_unsafe_csp,omitempty"`
+	Settings
+	// Paths are parts of the site with headers of their own, chosen by the canonical
+	// path. A request whose target is refused has none and gets those of the site.
+	Paths []*Path `json:"paths,omitempty"`
+	// CaseInsensitive compares paths without regard to ASCII case, as the guard does.
+	CaseInsensitive bool `json:"case_insensitive,omitempty"`
 	// Mode is "enforce" (default) or "shadow": headers that would change are
 	// left as the upstream sent them, and named in the audit event.
 	Mode string `json:"mode,omitempty"`
 
 	policy *headers.Policy
+	paths  *rbac.Policy
+	of     map[*rbac.Rule]*headers.Policy
 }
 
 // CaddyModule returns the module's registration.
@@ -63,26 +53,18 @@ func (*Handler) CaddyModule() caddy.ModuleInfo {
 	}
 }
 
-// Provision compiles the policy.
+// Provision compiles the policies. All errors are reported at once.
 func (h *Handler) Provision(ctx caddy.Context) error {
-	set, err := h.expand()
-	if err != nil {
-		return err
-	}
-	policy, err := headers.New(headers.Config{
-		Preset:        h.Preset,
-		Set:           set,
-		Keep:          h.Keep,
-		Remove:        h.Remove,
-		CSP:           h.CSP,
-		CSPReportOnly: h.ReportOnly,
-		InsecureCSP:   h.InsecureUnsafeCSP,
-	})
-	if err != nil {
-		return err
-	}
+	policy, err := h.compile()
 	h.policy = policy
-	if h.InsecureUnsafeCSP {
+	if err := errors.Join(err, h.provisionPaths()); err != nil {
+		return err
+	}
+	unsafe := h.InsecureUnsafeCSP
+	for _, p := range h.Paths {
+		unsafe = unsafe || p.InsecureUnsafeCSP
+	}
+	if unsafe {
 		ctx.Logger().Warn("insecure_unsafe_csp: the content security policy allows sources that undo it")
 	}
 	if h.Mode == "shadow" {
@@ -91,16 +73,34 @@ func (h *Handler) Provision(ctx caddy.Context) error {
 	return nil
 }
 
-// expand replaces placeholders in the values that are set.
-func (h *Handler) expand() ([]headers.Field, error) {
-	set := slices.Clone(h.Set)
-	var errs []error
-	for i, field := range set {
-		value, err := dispense.Expand(fmt.Sprintf("headers: set %s at %s", field.Name, field.Place), field.Value)
-		set[i].Value = value
-		errs = append(errs, err)
+// provisionPaths compiles the policies of the parts, and what finds them.
+func (h *Handler) provisionPaths() error {
+	if len(h.Paths) == 0 {
+		return nil
 	}
-	return set, errors.Join(errs...)
+	var errs []error
+	rules := make([]rbac.RuleConfig, len(h.Paths))
+	policies := make([]*headers.Policy, len(h.Paths))
+	for i, p := range h.Paths {
+		rules[i] = rbac.RuleConfig{Methods: []string{"*"}, Pattern: p.Pattern, Require: []string{"public"}, Place: p.Place}
+		settings := p.on(h.Settings)
+		var err error
+		if policies[i], err = settings.compile(); err != nil {
+			errs = append(errs, fmt.Errorf("%s: %w", p.Pattern, err))
+		}
+	}
+	paths, err := rbac.NewPolicy(rbac.PolicyConfig{Rules: rules, CaseInsensitive: h.CaseInsensitive}, nil)
+	if err != nil {
+		errs = append(errs, fmt.Errorf("headers: %w", err))
+	}
+	if err := errors.Join(errs...); err != nil {
+		return err
+	}
+	h.paths, h.of = paths, make(map[*rbac.Rule]*headers.Policy)
+	for i, rule := range paths.Rules() {
+		h.of[rule] = policies[i]
+	}
+	return nil
 }
 
 // ServeHTTP sets the headers and settles them on the way out.
@@ -109,7 +109,7 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyht
 	s := &settler{
 		shadow:                h.Mode == "shadow",
 		ResponseWriterWrapper: caddyhttp.ResponseWriterWrapper{ResponseWriter: w},
-		policy:                h.policy,
+		handler:               h,
 		exchange:              ex,
 		tls:                   r.TLS != nil,
 	}
@@ -126,7 +126,7 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyht
 type settler struct {
 	caddyhttp.ResponseWriterWrapper
 
-	policy   *headers.Policy
+	handler  *Handler
 	exchange *exchange.Exchange
 	tls      bool
 	settled  bool
@@ -147,13 +147,29 @@ func (s *settler) WriteHeader(status int) {
 }
 
 func (s *settler) settle(status int) {
-	if !s.shadow {
-		s.policy.Settle(s.Header(), status, s.conn())
+	policy := s.policy()
+	if s.shadow {
+		for _, name := range policy.Changes(s.Header(), status, s.conn()) {
+			s.exchange.Shadow("headers." + name)
+		}
 		return
 	}
-	for _, name := range s.policy.Changes(s.Header(), status, s.conn()) {
-		s.exchange.Shadow("headers." + name)
+	if policy != s.handler.policy {
+		s.handler.policy.Retract(s.Header(), s.conn())
 	}
+	policy.Settle(s.Header(), status, s.conn())
+}
+
+// policy is that of the path, once the guard has said which path it is.
+func (s *settler) policy() *headers.Policy {
+	if s.handler.paths == nil || !s.exchange.Canonical {
+		return s.handler.policy
+	}
+	match := s.handler.paths.Lookup(http.MethodGet, s.exchange.Target.Path)
+	if own := s.handler.of[match.Rule()]; own != nil {
+		return own
+	}
+	return s.handler.policy
 }
 
 // Write sends the header first, as net/http would, but through here.

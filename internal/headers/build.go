@@ -185,16 +185,16 @@ func (b *builder) policy() *Policy {
 	for _, f := range b.preset.fields {
 		b.add(f)
 	}
-	b.rules = append(b.rules, rule{
-		name: nameCache, value: b.preset.cache, plain: b.preset.cache, mode: fill, callers: b.preset.callers,
-	})
+	b.cacheRule()
 	for _, name := range b.order {
 		if name != nameCSP && name != nameHSTS {
 			b.add(b.set[name])
 		}
 	}
 	b.keep()
-	p := &Policy{rules: b.rules, csp: csp.value, owned: make(map[string]bool)}
+	b.merge()
+	b.checkCookies()
+	p := &Policy{rules: b.rules, csp: csp.value, cookies: b.cfg.Cookies, owned: make(map[string]bool)}
 	p.removed = b.remove()
 	for _, r := range p.rules {
 		p.owned[r.name] = true
@@ -202,7 +202,25 @@ func (b *builder) policy() *Policy {
 	for _, name := range p.removed {
 		p.owned[name] = true
 	}
+	if p.cookies.active() {
+		p.owned[nameCookie] = true
+	}
 	return p
+}
+
+// cacheRule fills in Cache-Control.
+func (b *builder) cacheRule() {
+	value := b.preset.cache
+	switch b.cfg.Cache {
+	case "":
+	case "no-store", "private":
+		value = b.cfg.Cache
+	case "off":
+		return
+	default:
+		b.failf("cache %q: must be no-store, private or off", clip(b.cfg.Cache))
+	}
+	b.rules = append(b.rules, rule{name: nameCache, value: value, plain: value, mode: fill, callers: b.preset.callers})
 }
 
 // add appends a header that always replaces, or replaces the rule of its name.
@@ -294,6 +312,58 @@ func (b *builder) keep() {
 			b.rules[i].mode = keep
 		}
 		seen[name] = true
+	}
+}
+
+// merge marks the headers that are sent beside the upstream's.
+func (b *builder) merge() {
+	if len(b.cfg.Merge) > maxNames {
+		b.failf("merge: %d headers: at most %d are allowed", len(b.cfg.Merge), maxNames)
+		return
+	}
+	for _, written := range b.cfg.Merge {
+		name, why := canonical(written)
+		if b.cfg.CSPReportOnly && name == nameCSP {
+			name = nameCSPReport // what the upstream enforces stays anyway
+		}
+		i := b.index(name)
+		switch {
+		case why != "":
+			b.failf("merge %q: the name %s", clip(written), why)
+		case name != nameCSP && name != nameCSPReport:
+			b.failf("merge %q: two values would mean what each browser makes of them; only %s can be merged", clip(written), nameCSP)
+		case i < 0:
+			b.failf("merge %q: is no header of this policy, so the upstream's value is not touched; leave it out", written)
+		case b.rules[i].mode == keep:
+			b.failf("merge %q: is also kept; it is either the upstream's value that counts or both", written)
+		case b.rules[i].mode == merge:
+			b.failf("merge %q: is named twice", written)
+		default:
+			b.rules[i].mode = merge
+		}
+	}
+}
+
+// checkCookies checks what cookies must have.
+func (b *builder) checkCookies() {
+	c := &b.cfg.Cookies
+	if c.SameSite != "" && sameSites[c.SameSite] == "" {
+		b.failf("cookies: samesite %q: must be lax or strict", clip(c.SameSite))
+	}
+	if len(c.Except) > 0 && !c.active() {
+		b.failf("cookies: except: says nothing without secure, httponly or samesite")
+	}
+	if len(c.Except) > maxNames {
+		b.failf("cookies: except: %d cookies: at most %d are allowed", len(c.Except), maxNames)
+		return
+	}
+	for i, name := range c.Except {
+		switch {
+		case name == "" || !only(name, "!#$%&'*+-.^_`|~"):
+			b.failf("cookies: except %q: is no name of a cookie", clip(name))
+		case slices.Contains(c.Except[:i], name):
+			b.failf("cookies: except %q: is named twice", name)
+		}
 	}
 }
 

@@ -6,7 +6,7 @@ import (
 	"time"
 )
 
-// maxNames bounds each of Set, Keep and Remove.
+// maxNames bounds each of Set, Keep, Merge and Remove, and the cookies left alone.
 const maxNames = 64
 
 // Field is one header and its value.
@@ -35,6 +35,17 @@ type Config struct {
 	// when there is exactly one and browsers would obey it; otherwise the
 	// policy's is sent. Default: none, the policy's value always wins.
 	Keep []string
+	// Merge names headers of the policy that are sent beside the upstream's own values,
+	// each in a line of its own: Content-Security-Policy, of which browsers obey all.
+	// A page then has to satisfy both policies. Default: none.
+	Merge []string
+	// Cookies hardens the cookies that the answer sets. Default: they are left as they
+	// are.
+	Cookies Cookies
+	// Cache is the Cache-Control of answers that name none themselves: "no-store",
+	// "private" (the browser may store them, caches on the way may not) or "off". The
+	// html preset gives it to known callers only. Default: no-store.
+	Cache string
 	// Remove names more headers to take off every answer. Server, X-Powered-By,
 	// Via, X-AspNet-Version and X-AspNetMvc-Version always go, unless Set
 	// gives one of them a value.

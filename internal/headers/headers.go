@@ -16,9 +16,9 @@ type Conn struct {
 	// TLS says that the answer leaves over TLS. Strict-Transport-Security is
 	// sent only then (RFC 6797 section 7.2).
 	TLS bool
-	// Authenticated says that the answer was made for a known caller. Pages
-	// for a known caller that name no cache rule are marked private, so that
-	// no shared cache hands one caller's page to another.
+	// Authenticated says that the answer was made for a known caller. Answers
+	// for a known caller that name no cache rule are not stored, so that no
+	// cache hands one caller's page to another.
 	Authenticated bool
 }
 
@@ -27,6 +27,7 @@ type Conn struct {
 // one.
 type Policy struct {
 	rules   []rule
+	cookies Cookies
 	removed []string        // canonical names
 	owned   map[string]bool // every name of rules and removed
 	csp     string
@@ -67,8 +68,9 @@ func (p *Policy) Apply(h http.Header, c Conn) {
 
 // Settle makes h final and is called when the status is known, just before the
 // header is written. Afterwards every header of the policy has exactly one
-// value: the policy's, or the upstream's where the policy keeps it. Calling it
-// again changes nothing.
+// value: the policy's, or the upstream's where the policy keeps it. Only a header
+// that is merged has the policy's value first and the upstream's behind it. Calling
+// it again changes nothing.
 //
 // An informational status (1xx) is not final and changes nothing, except 101,
 // after which no other follows.
@@ -96,7 +98,7 @@ func (p *Policy) Settle(h http.Header, status int, c Conn) {
 		values, present := h[r.name]
 		chosen := r.choose(values, want)
 		switch {
-		case chosen != nil && len(values) == 1: // it stands there already
+		case chosen != nil && len(values) == len(chosen): // it stands there already
 		case chosen != nil:
 			h[r.name] = chosen
 		case r.mode == fill && p.reveal(h, i, want): // Apply had it ready
@@ -109,6 +111,27 @@ func (p *Policy) Settle(h http.Header, status int, c Conn) {
 			block = block[1:]
 		case present:
 			delete(h, r.name)
+		}
+	}
+	if p.cookies.active() {
+		if lines := h[nameCookie]; len(lines) > 0 {
+			h[nameCookie] = p.cookies.harden(lines, c.TLS)
+		}
+	}
+}
+
+// Retract takes back what Apply has set in h, so that another policy can settle it:
+// the upstream's values stay.
+func (p *Policy) Retract(h http.Header, c Conn) {
+	for i := range p.rules {
+		r := &p.rules[i]
+		want, values := r.want(c), h[r.name]
+		switch {
+		case want == "" || r.mode == fill || len(values) == 0 || values[0] != want:
+		case len(values) == 1:
+			delete(h, r.name)
+		default:
+			h[r.name] = values[1:len(values):len(values)]
 		}
 	}
 }
@@ -207,6 +230,8 @@ const (
 	keep
 	// fill: the upstream's value whenever there is one at all.
 	fill
+	// merge: the policy's value, and behind it all of the upstream's.
+	merge
 )
 
 // rule is one header of a policy.
@@ -239,8 +264,12 @@ func (r *rule) choose(values []string, want string) []string {
 	if len(values) == 0 {
 		return nil
 	}
-	if r.mode == fill {
+	switch r.mode {
+	case fill:
 		return joined(values)
+	case merge:
+		return r.merged(values, want)
+	case replace, keep:
 	}
 	if r.mode == keep || want == "" {
 		theirs := values
@@ -259,6 +288,22 @@ func (r *rule) choose(values []string, want string) []string {
 		return values[i : i+1 : i+1]
 	}
 	return nil
+}
+
+// merged puts the policy's value before those of the upstream. Blank ones and
+// repetitions say nothing.
+func (r *rule) merged(values []string, want string) []string {
+	if len(values) == 1 && values[0] == want {
+		return values
+	}
+	all := make([]string, 1, len(values)+1)
+	all[0] = want
+	for _, v := range values {
+		if strings.TrimSpace(v) != "" && !slices.Contains(all, v) {
+			all = append(all, v)
+		}
+	}
+	return all
 }
 
 // joined makes one value of a list header's lines, which means the same (RFC

@@ -68,8 +68,9 @@ func presets(name string) (preset, bool) {
 //   - COOP, CORP and Origin-Agent-Cluster keep windows, resources and memory of
 //     other origins apart. COEP is missing: it breaks embedded third parties.
 //   - X-Permitted-Cross-Domain-Policies: no policy files for PDF readers.
-//   - Cache-Control: pages for known callers that name no cache rule of their
-//     own are private, which leaves the browser's cache as it is.
+//   - Cache-Control: answers for known callers that name no cache rule of their
+//     own are stored nowhere: not by a cache on the way, which would hand one
+//     caller's page to another, and not in a browser that others use next.
 func html() preset {
 	return preset{
 		csp: CSP{
@@ -94,7 +95,7 @@ func html() preset {
 			{Name: nameOAC, Value: "?1"},
 			{Name: nameXPCDP, Value: "none"},
 		},
-		cache:   "private",
+		cache:   "no-store",
 		callers: true,
 	}
 }

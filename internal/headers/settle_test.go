@@ -70,7 +70,7 @@ func TestKeepCoversWhatSetAdds(t *testing.T) {
 	}
 }
 
-func TestOnlyPagesOfKnownCallersAreMarkedPrivate(t *testing.T) {
+func TestOnlyAnswersForKnownCallersAreNotStored(t *testing.T) {
 	p := policy(t, headers.Config{})
 	for _, row := range []struct {
 		conn   headers.Conn
@@ -80,8 +80,8 @@ func TestOnlyPagesOfKnownCallersAreMarkedPrivate(t *testing.T) {
 		{overTLS, nil, nil},
 		{plain, nil, nil},
 		{overTLS, []string{"a", "b"}, []string{"a", "b"}},
-		{caller, nil, []string{"private"}},
-		{headers.Conn{Authenticated: true}, nil, []string{"private"}},
+		{caller, nil, []string{"no-store"}},
+		{headers.Conn{Authenticated: true}, nil, []string{"no-store"}},
 		{caller, []string{"public"}, []string{"public"}},
 		{caller, []string{"public", "", "max-age=1"}, []string{"public, max-age=1"}},
 	} {
