@@ -83,7 +83,11 @@ func (a *App) provisionTrail() error {
 	a.recordHeaders = headers
 	errs := []error{err, headersErr, namesErr}
 	if a.Audit.Journal == nil {
-		for _, s := range a.Audit.Sinks {
+		for n, s := range a.Audit.Sinks {
+			if s == nil {
+				errs = append(errs, fmt.Errorf("audit: sink %d: is empty", n+1))
+				continue
+			}
 			if s.Type != sinkStdout || s.Required {
 				errs = append(errs, fmt.Errorf("audit: sink %s: needs a journal to follow; only stdout works without one, and is not required then", s.Type))
 			}

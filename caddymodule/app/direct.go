@@ -31,8 +31,14 @@ type direct struct {
 	mu     sync.Mutex
 	seq    uint64
 	prev   string
-	queue  chan []byte
+	queue  chan printed
 	stdout *printer // nil: nothing is printed
+}
+
+// printed is a line that waits for being printed.
+type printed struct {
+	line []byte
+	to   *printer
 }
 
 // printer says which events are printed, and how.
@@ -108,7 +114,7 @@ func newDirect(instance string, stdout *printer) *direct {
 		instance: instance,
 		stdout:   stdout,
 		prev:     strings.Repeat("0", 2*sha256.Size),
-		queue:    make(chan []byte, directQueue),
+		queue:    make(chan printed, directQueue),
 		done:     make(chan struct{}),
 	}
 	d.flood = audit.NewFlood(audit.FloodConfig{Emit: func(e *audit.Event) { _ = d.write(e) }})
@@ -140,12 +146,8 @@ func (d *direct) write(e *audit.Event) error {
 
 // enqueue hands a line over to be printed.
 func (d *direct) enqueue(to *printer, line []byte) error {
-	text, err := to.add(nil, line)
-	if err != nil || len(text) == 0 {
-		return err
-	}
 	select {
-	case d.queue <- text:
+	case d.queue <- printed{line, to}:
 		return nil
 	default:
 		return audit.ErrFull
@@ -164,11 +166,21 @@ func (d *direct) chain(e *audit.Event) []byte {
 	return line
 }
 
+// print writes the line, if it is one that is printed.
+func (p printed) print() error {
+	text, err := p.to.add(nil, p.line)
+	if err != nil || len(text) == 0 {
+		return err
+	}
+	_, err = os.Stdout.Write(text)
+	return err
+}
+
 func (d *direct) print() {
 	for {
 		select {
-		case line := <-d.queue:
-			_, _ = os.Stdout.Write(line) // Nobody is left to tell.
+		case p := <-d.queue:
+			_ = p.print() // Nobody is left to tell.
 		case <-d.done:
 			return
 		}
@@ -184,8 +196,8 @@ func (d *direct) Destruct() error {
 	close(d.done)
 	for {
 		select {
-		case line := <-d.queue:
-			if _, err := os.Stdout.Write(line); err != nil {
+		case p := <-d.queue:
+			if err := p.print(); err != nil {
 				return err
 			}
 		default:

@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"path/filepath"
 	"regexp"
 	"slices"
 	"strings"
@@ -44,8 +43,8 @@ type Sink struct {
 	// Severity limits the events to severities: low, medium, high; or with a "!"
 	// before each to all others. Default: all.
 	Severity []string `json:"severity,omitempty"`
-	// Action limits the events to actions such as http.request, or with a "!" before
-	// each to all others. A "*" at the end stands for any rest. Default: all.
+	// Action limits the events to actions such as keys.changed or, of requests,
+	// "GET /orders/{id}"; or with a "!" before each to all others. A "*" at the end stands for any rest. Default: all.
 	Action []string `json:"action,omitempty"`
 	// Format is what the sink carries: moat (the journal's line as it stands), ocsf,
 	// ecs or cloudevents. Default: moat. The chain can be verified in moat only.
@@ -187,14 +186,18 @@ func (s *Sink) formatOf(to follow.Target) (func(dst, line []byte) ([]byte, error
 	return f.Append, nil
 }
 
-// checkFiles refuses files among the segments, which a reader would take for some.
-func checkFiles(dir string, files []string) error {
+// checkFiles refuses files among the segments, which a reader would take for some,
+// and files that another sink writes. Written are those of the sinks before it.
+func checkFiles(dir string, files []string, written map[string]bool) error {
 	for _, file := range files {
-		in, err := filepath.Abs(filepath.Dir(file))
-		journal, journalErr := filepath.Abs(dir)
-		if err == nil && journalErr == nil && (in == journal || strings.HasPrefix(in, journal+string(filepath.Separator))) {
+		real := resolved(file)
+		switch {
+		case inside(dir, file):
 			return fmt.Errorf("file %q: lies in the journal's directory; must lie elsewhere", file)
+		case written[real]:
+			return fmt.Errorf("file %q: another sink writes it", file)
 		}
+		written[real] = true
 	}
 	return nil
 }
@@ -212,7 +215,7 @@ func checkFiles(dir string, files []string) error {
 //		<words of the module>
 //	}
 func (c *Audit) parseSink(d *caddyfile.Dispenser) error {
-	s := new(Sink)
+	s, word := new(Sink), d.Token()
 	if !d.NextArg() {
 		return d.Err("sink: needs a type")
 	}
@@ -227,7 +230,7 @@ func (c *Audit) parseSink(d *caddyfile.Dispenser) error {
 		return d.Errf("%s: its module %s has no Caddyfile form; use JSON", place, info.ID)
 	}
 	c.Sinks = append(c.Sinks, s)
-	own, theirs := split(d, commonWords())
+	own, theirs := split(d, word, commonWords())
 	own.Next()
 	err = errors.Join(
 		dispense.Words{
@@ -249,13 +252,34 @@ func (c *Audit) parseSink(d *caddyfile.Dispenser) error {
 		return d.Errf("%s: %v", place, err)
 	}
 	s.Settings = caddyconfig.JSON(module, nil)
+	return wrap(d, s.checkSettings())
+}
+
+func wrap(d *caddyfile.Dispenser, err error) error {
+	if err == nil {
+		return nil
+	}
+	return d.WrapErr(err)
+}
+
+// checkSettings refuses a module whose own words are the gateway's.
+func (s *Sink) checkSettings() error {
+	var settings map[string]json.RawMessage
+	if err := json.Unmarshal(s.Settings, &settings); err != nil {
+		return fmt.Errorf("sink %s: its module has settings that are no JSON object", s.Type)
+	}
+	for _, word := range append(commonWords(), "type") {
+		if _, taken := settings[word]; taken {
+			return fmt.Errorf("sink %s: its module has a setting %q, which is a word of all sinks", s.Type, word)
+		}
+	}
 	return nil
 }
 
 // split reads a segment that d stands on and takes the lines of its block that
 // begin with one of the words apart: own stands before a block of these lines,
 // theirs has all the rest.
-func split(d *caddyfile.Dispenser, words []string) (own, theirs *caddyfile.Dispenser) {
+func split(d *caddyfile.Dispenser, word caddyfile.Token, words []string) (own, theirs *caddyfile.Dispenser) {
 	head := []caddyfile.Token{d.Token()}
 	for d.NextArg() {
 		head = append(head, d.Token())
@@ -268,16 +292,17 @@ func split(d *caddyfile.Dispenser, words []string) (own, theirs *caddyfile.Dispe
 		}
 		*lines = append(*lines, d.NextSegment()...)
 	}
-	return caddyfile.NewDispenser(braced(head[:1], mine)), caddyfile.NewDispenser(braced(head, rest))
+	return caddyfile.NewDispenser(braced(word, head[:1], mine)), caddyfile.NewDispenser(braced(word, head, rest))
 }
 
-// braced puts lines into a block behind a head.
-func braced(head, lines []caddyfile.Token) []caddyfile.Token {
+// braced puts lines into a block behind a head. The braces come from where the word
+// does, which nobody puts in quotes.
+func braced(word caddyfile.Token, head, lines []caddyfile.Token) []caddyfile.Token {
 	if len(lines) == 0 {
 		return head
 	}
-	open, end := head[0], head[0] // for where they come from
-	open.Text, open.Line = "{", head[len(head)-1].Line
-	end.Text, end.Line = "}", lines[len(lines)-1].Line+1
+	open, end, last := word, word, lines[len(lines)-1]
+	open.Text, open.Line = "{", head[len(head)-1].Line+head[len(head)-1].NumLineBreaks()
+	end.Text, end.Line = "}", last.Line+last.NumLineBreaks()+1
 	return slices.Concat(head, []caddyfile.Token{open}, lines, []caddyfile.Token{end})
 }

@@ -2,6 +2,7 @@ package app
 
 import (
 	"encoding/json"
+	"os"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -39,6 +40,10 @@ func TestASinkHasWordsOfItsOwnAndThoseOfAll(t *testing.T) {
 		"of both, mixed":    {"sink webhook https://x.test {\nformat ocsf\nsecret a\noutcome !allow\nseverity medium high\naction !http.* !audit.*\nsecret b\n}", `[{"action":["!http.*","!audit.*"],"format":"ocsf","outcome":["!allow"],"secret":["a","b"],"severity":["medium","high"],"type":"webhook","url":"https://x.test"}]`},
 		"several lines":     {"sink stdout {\nclass security\nclass admin\n}", `[{"class":["security","admin"],"type":"stdout"}]`},
 		"a word as a value": {"sink webhook class {\nsecret format\n}", `[{"secret":["format"],"type":"webhook","url":"class"}]`},
+		"over lines":        {"sink webhook https://x.test {\nsecret `a\nb`\nclass admin\n}", `[{"class":["admin"],"secret":["a\nb"],"type":"webhook","url":"https://x.test"}]`},
+		"over lines, last":  {"sink webhook https://x.test {\nclass admin\nsecret `a\nb`\n}", `[{"class":["admin"],"secret":["a\nb"],"type":"webhook","url":"https://x.test"}]`},
+		"quoted":            {"sink \"webhook\" \"https://x.test\" {\nsecret a\nclass admin\n}", `[{"class":["admin"],"secret":["a"],"type":"webhook","url":"https://x.test"}]`},
+		"an action":         {"sink stdout {\naction \"GET /orders/{id}\" \"POST *\"\n}", `[{"action":["GET /orders/{id}","POST *"],"type":"stdout"}]`},
 		"a name":            {"sink stdout {\nname siem-1\n}", `[{"name":"siem-1","type":"stdout"}]`},
 		"two sinks":         {"sink stdout {\nformat ecs\n}\nsink redis_stream k\ninstance i", `[{"format":"ecs","type":"stdout"},{"key":"k","type":"redis_stream"}]`},
 	} {
@@ -102,7 +107,7 @@ func TestWrongSinksAreNamedWhereTheyStand(t *testing.T) {
 func TestASinkThatCannotBeIsRefusedWithAllOthers(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "journal")
 	a := journalApp(dir,
-		&Sink{Type: "nowhere"},
+		&Sink{Type: "nowhere"}, nil,
 		&Sink{Type: "stdout", Class: []string{"all"}},
 		sinkOf("webhook", map[string]any{"url": "ftp://x.test", "secret": []string{"short"}}),
 		sinkOf("webhook", map[string]any{"uri": "https://x.test"}),
@@ -114,7 +119,7 @@ func TestASinkThatCannotBeIsRefusedWithAllOthers(t *testing.T) {
 	err := provision(t, a)
 	defer end(t, a)
 	for _, want := range []string{
-		"sink nowhere: unknown; known are: ", `class "all"`, `scheme "ftp"`, "secret 1: has 5 bytes", "uri", "sink redis_stream: needs the redis block",
+		"sink nowhere: unknown; known are: ", "audit: sink 2: is empty", `class "all"`, `scheme "ftp"`, "secret 1: has 5 bytes", "uri", "sink redis_stream: needs the redis block",
 		"sink postgres: format ocsf: this sink stores the journal's lines", `format "xml": must be moat, ocsf`, "the same target stands twice",
 	} {
 		if err == nil || !strings.Contains(err.Error(), want) {
@@ -124,12 +129,29 @@ func TestASinkThatCannotBeIsRefusedWithAllOthers(t *testing.T) {
 }
 
 func TestAFileAmongTheSegmentsIsRefused(t *testing.T) {
+	dir := t.TempDir()
+	journal := filepath.Join(dir, "j")
+	for _, d := range []string{journal, filepath.Join(dir, "other")} {
+		if err := os.Mkdir(d, 0o700); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := os.Symlink(journal, filepath.Join(dir, "link")); err != nil {
+		t.Fatal(err)
+	}
 	for file, ok := range map[string]bool{
-		"/j/x": false, "/j/sub/x": false, "/j/../j/x": false, "/jx/x": true, "/j2": true, "/x/j/y": true,
+		"j/x": false, "j/sub/x": false, "other/../j/x": false, "link/x": false, "link/new/x": false, "jx/x": true, "j2": true, "other/j/y": true,
 	} {
-		if err := checkFiles("/j", []string{file}); (err == nil) != ok {
+		if err := checkFiles(journal, []string{filepath.Join(dir, file)}, map[string]bool{}); (err == nil) != ok {
 			t.Errorf("%s: %v", file, err)
 		}
+	}
+	written := map[string]bool{}
+	if err := checkFiles(journal, []string{filepath.Join(dir, "other/a")}, written); err != nil {
+		t.Error(err)
+	}
+	if err := checkFiles(journal, []string{filepath.Join(dir, "other/./a")}, written); err == nil || !strings.Contains(err.Error(), "another sink writes it") {
+		t.Errorf("one file for two sinks: %v", err)
 	}
 }
 

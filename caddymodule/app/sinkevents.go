@@ -35,6 +35,10 @@ type teller struct {
 	stopped bool
 }
 
+// failingSinks are the ids of sinks of which an event says that they fail, while no
+// teller does: a reload has ended the one, and the next has not begun.
+var failingSinks sync.Map
+
 func newTeller(who identified) *teller {
 	t := &teller{identified: who, now: time.Now}
 	t.event = func(action string, outcome audit.Outcome, set func(*audit.Details)) {
@@ -49,6 +53,9 @@ func newTeller(who identified) *teller {
 func (t *teller) hear(s follow.State) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
+	if _, failing := failingSinks.LoadAndDelete(t.id); failing {
+		t.failing = true
+	}
 	t.log(t.state, s)
 	t.state = s
 	t.health()
@@ -134,8 +141,13 @@ func (t *teller) log(before, s follow.State) {
 func (t *teller) stop() {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	t.stopped = true
 	if t.flush != nil {
 		t.flush.Stop()
+	}
+	t.summed = time.Time{} // what is left to tell is told now
+	t.losses()
+	t.stopped = true
+	if t.failing {
+		failingSinks.Store(t.id, true)
 	}
 }

@@ -51,6 +51,26 @@ func TestASinkIsFailingFromTheThirdFailureOn(t *testing.T) {
 	}
 }
 
+func TestASinkThatAReloadMendsHasRecovered(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var events []string
+		for _, states := range [][]follow.State{
+			{{Failures: 3}, {Failures: 4}}, // ends while it fails
+			{{Failures: 0, LastSuccess: time.Now()}},
+		} {
+			tells := newTeller(identified{"webhook", "", digest("mended")})
+			tells.event = func(action string, _ audit.Outcome, _ func(*audit.Details)) { events = append(events, action) }
+			for _, s := range states {
+				tells.hear(s)
+			}
+			tells.stop()
+		}
+		if !slices.Equal(events, []string{"sink.failing", "sink.recovered"}) {
+			t.Errorf("told %q", events)
+		}
+	})
+}
+
 func TestASinkThatFlutters(t *testing.T) {
 	states := make(map[time.Duration]follow.State)
 	for s := range 300 {
@@ -87,10 +107,14 @@ func TestAStoppedTellerIsSilent(t *testing.T) {
 		tells.hear(follow.State{Lost: 1})
 		tells.hear(follow.State{Lost: 2})
 		tells.stop()
+		if events != 2 {
+			t.Errorf("%d events, want the second loss at the end", events)
+		}
+		tells.hear(follow.State{Lost: 3})
 		time.Sleep(time.Hour)
 		synctest.Wait()
-		if events != 1 {
-			t.Errorf("%d events", events)
+		if events != 2 {
+			t.Errorf("%d events after the end", events)
 		}
 	})
 }

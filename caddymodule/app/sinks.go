@@ -59,9 +59,13 @@ type followed struct {
 func (a *App) follow(config journal.Config, sinks []*Sink) ([]followed, error) {
 	var out []followed
 	var errs []error
-	seen := make(map[string]bool)
-	for _, s := range sinks {
-		f, err := a.followOne(config, s, seen)
+	seen, written := make(map[string]bool), make(map[string]bool)
+	for n, s := range sinks {
+		if s == nil {
+			errs = append(errs, fmt.Errorf("audit: sink %d: is empty", n+1))
+			continue
+		}
+		f, err := a.followOne(config, s, seen, written)
 		switch {
 		case errors.Is(err, errElsewhere):
 		case err != nil:
@@ -73,15 +77,16 @@ func (a *App) follow(config journal.Config, sinks []*Sink) ([]followed, error) {
 	return out, errors.Join(errs...)
 }
 
-// followOne is follow for one sink. Seen are the places that are taken.
-func (a *App) followOne(config journal.Config, s *Sink, seen map[string]bool) (*follower, error) {
+// followOne is follow for one sink. Seen are the places that are taken, written the
+// files.
+func (a *App) followOne(config journal.Config, s *Sink, seen, written map[string]bool) (*follower, error) {
 	settings, err := a.settings(s)
 	if err != nil {
 		return nil, err
 	}
 	to := settings.Target()
 	format, err := s.formatOf(to)
-	if err := errors.Join(err, checkFiles(config.Dir, to.Files)); err != nil {
+	if err := errors.Join(err, checkFiles(config.Dir, to.Files, written)); err != nil {
 		return nil, err
 	}
 	id := s.identity(to)
@@ -95,7 +100,12 @@ func (a *App) followOne(config journal.Config, s *Sink, seen map[string]bool) (*
 	}
 	key := digest(append([]string{config.Dir, s.Type, s.Name, to.Place, s.Format, string(filter)}, to.Means...)...)
 	return hold(a, followers, key, func() (*follower, error) {
-		return newFollower(settings, follow.Config{Dir: config.Dir, Filter: s.filter(), Format: format}, identified{s.Type, s.Name, id})
+		follows := follow.Config{Dir: config.Dir, Filter: s.filter(), Format: format}
+		if to.Timeout > 0 {
+			// The sink's own budget counts; this one is for a sink that forgets it.
+			follows.Timeout = to.Timeout + 5*time.Second
+		}
+		return newFollower(settings, follows, identified{s.Type, s.Name, id})
 	})
 }
 
@@ -156,7 +166,7 @@ func heldBy(followers []followed) func() uint64 {
 	return func() uint64 {
 		least := uint64(math.MaxUint64)
 		for _, f := range required {
-			least = min(least, f.Position())
+			least = min(least, f.Stored())
 		}
 		return least
 	}
@@ -181,8 +191,10 @@ func (f *follower) run(ctx context.Context) {
 		if ctx.Err() != nil {
 			return // Its last place may not be stored: then events come twice.
 		}
-		logger().Error("audit sink cannot begin; the journal keeps the events",
-			zap.String("sink", f.title()), zap.String("id", f.id[:6]), zap.Error(err))
+		if f.State().Failures <= 1 {
+			logger().Error("audit sink cannot begin; the journal keeps the events",
+				zap.String("sink", f.title()), zap.String("id", f.id[:6]), zap.Error(err))
+		}
 		select {
 		case <-ctx.Done():
 			return

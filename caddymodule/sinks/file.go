@@ -44,7 +44,7 @@ func (f *File) Provision(caddy.Context) error { return expand(map[string]*string
 // Target implements follow.Settings.
 func (f *File) Target() follow.Target {
 	return follow.Target{
-		Place: f.Path, Files: []string{f.Path},
+		Place: f.Path, Files: []string{f.Path}, Timeout: time.Duration(f.Timeout),
 		Means: meansOf(f.Timeout, strconv.FormatInt(f.RollSize, 10), strconv.FormatInt(f.RollKeep, 10), f.Mode),
 	}
 }

@@ -63,7 +63,7 @@ func (k *Kafka) Provision(ctx caddy.Context) error {
 // topic is where the events go: another list of brokers is the same place.
 func (k *Kafka) Target() follow.Target {
 	means := append(k.means(), strconv.FormatBool(k.InsecurePlaintext), k.SASL, k.Username, k.Password, k.Compression, strings.Join(k.Broker, " "))
-	return follow.Target{Place: k.Topic, Means: meansOf(k.Timeout, means...)}
+	return follow.Target{Timeout: time.Duration(k.Timeout), Place: k.Topic, Means: meansOf(k.Timeout, means...)}
 }
 
 // Open implements follow.Settings.

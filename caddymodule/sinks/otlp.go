@@ -54,7 +54,7 @@ func (o *OTLP) Target() follow.Target {
 	for _, name := range slices.Sorted(maps.Keys(o.Header)) {
 		means = append(means, name, o.Header[name])
 	}
-	return follow.Target{Place: o.URL, Means: meansOf(o.Timeout, means...)}
+	return follow.Target{Timeout: time.Duration(o.Timeout), Place: o.URL, Means: meansOf(o.Timeout, means...)}
 }
 
 // Open implements follow.Settings.

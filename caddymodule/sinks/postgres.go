@@ -37,11 +37,9 @@ func (p *Postgres) Provision(caddy.Context) error {
 
 // Target implements follow.Settings.
 func (p *Postgres) Target() follow.Target {
-	place := p.DSN
-	if p.Table != "" {
-		place += "\x00" + p.Table
+	return follow.Target{
+		Place: postgres.Place(p.DSN, p.Table), Means: meansOf(p.Timeout, p.DSN), Timeout: time.Duration(p.Timeout), RawOnly: true,
 	}
-	return follow.Target{Place: place, Means: meansOf(p.Timeout), RawOnly: true}
 }
 
 // Open implements follow.Settings.

@@ -44,7 +44,7 @@ func (s *RedisStream) UseRedis(block string, client redis.UniversalClient) {
 
 // Target implements follow.Settings.
 func (s *RedisStream) Target() follow.Target {
-	return follow.Target{Place: s.Key, Means: meansOf(s.Timeout, s.block)}
+	return follow.Target{Timeout: time.Duration(s.Timeout), Place: s.Key, Means: meansOf(s.Timeout, s.block)}
 }
 
 // Open implements follow.Settings.

@@ -40,7 +40,7 @@ func (s *SQLite) Target() follow.Target {
 	if s.Table != "" {
 		place += "\x00" + s.Table
 	}
-	return follow.Target{Place: place, Files: []string{s.Path}, Means: meansOf(s.Timeout), RawOnly: true}
+	return follow.Target{Timeout: time.Duration(s.Timeout), Place: place, Files: []string{s.Path}, Means: meansOf(s.Timeout), RawOnly: true}
 }
 
 // Open implements follow.Settings.

@@ -76,7 +76,7 @@ func (s *Syslog) Provision(ctx caddy.Context) error {
 func (s *Syslog) Target() follow.Target {
 	means := append(s.means(), strconv.FormatBool(s.InsecurePlaintext), s.Confirm, s.ServerName, s.Facility, s.AppName,
 		strconv.FormatInt(s.Enterprise, 10), strconv.FormatInt(s.MaxMessage, 10))
-	return follow.Target{Place: s.Address, Means: meansOf(s.Timeout, means...)}
+	return follow.Target{Timeout: time.Duration(s.Timeout), Place: s.Address, Means: meansOf(s.Timeout, means...)}
 }
 
 // Open implements follow.Settings.

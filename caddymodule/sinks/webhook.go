@@ -41,7 +41,7 @@ func (w *Webhook) Provision(caddy.Context) error {
 
 // Target implements follow.Settings.
 func (w *Webhook) Target() follow.Target {
-	return follow.Target{Place: w.URL, Means: meansOf(w.Timeout, w.Secret...)}
+	return follow.Target{Timeout: time.Duration(w.Timeout), Place: w.URL, Means: meansOf(w.Timeout, w.Secret...)}
 }
 
 // Open implements follow.Settings.

@@ -29,7 +29,7 @@ var (
 	storeDegraded = newWatch("moat_store_degraded", "1 while the shared limit store is unavailable and limits go by on_error.")
 	keysAge       = newWatch("moat_jwks_age_seconds", "Age of an issuer's key set.", "issuer")
 	sinkLag       = newWatch("moat_audit_sink_lag_events", "Events in the journal that a sink has not delivered yet.", "sink")
-	sinkBehind    = newWatch("moat_audit_sink_lag_seconds", "For how long a sink has not been level with the journal.", "sink")
+	sinkBehind    = newWatch("moat_audit_sink_lag_seconds", "For how long the oldest event that a sink has not got has waited.", "sink")
 	sinkSuccess   = newWatch("moat_audit_sink_last_success_timestamp_seconds", "When a sink last took events.", "sink")
 	sinkFailures  = newCount("moat_audit_sink_failures_total", "Failed attempts to deliver to a sink.", "sink")
 	sinkLost      = newCount("moat_audit_sink_lost_total", "Events that were removed from the journal before a sink got them.", "sink")

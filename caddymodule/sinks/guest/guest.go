@@ -5,8 +5,10 @@
 //
 //	sink mine <arguments> { <words> }
 //
-// The words class, outcome, severity, action, format and required, and the JSON
-// keys of these names, are the gateway's; a module is not shown them. The package
+// The words name, class, outcome, severity, action, format and required, and the JSON
+// keys of these names and type, are the gateway's: a module must not have them. A sink
+// may live longer than the module that opened it, as long as reloads leave its settings
+// as they are; what it holds is given back by its Close. The package
 // sinktest beside this one is the suite that every sink of the gateway passes.
 package guest
 

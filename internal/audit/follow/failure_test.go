@@ -43,6 +43,9 @@ func TestARefusedBatchComesAgainUntilItIsTaken(t *testing.T) {
 		if len(list) != 5 || list[3].Failures != 4 || list[3].LastError != "server: is down" || list[4].Failures != 0 || list[4].LastError != "" {
 			t.Errorf("told %+v", list)
 		}
+		if told.arrivals != 1 {
+			t.Errorf("told of %d first deliveries", told.arrivals)
+		}
 		if s := f.State(); s.LastSuccess.IsZero() || s.Sink != "memory" {
 			t.Errorf("state = %+v", s)
 		}
@@ -296,6 +299,60 @@ func TestLagGrowsWhileTheSinkIsDownAndFallsBackToZero(t *testing.T) {
 		synctest.Wait()
 		if n, since := f.Lag(); n != 0 || since != 0 {
 			t.Errorf("Lag afterwards = %d, %s", n, since)
+		}
+	})
+}
+
+// TestTheTimeBehindIsThatOfTheOldestLine: under steady load a sink that keeps up is
+// behind by a moment, though it is never level.
+func TestTheTimeBehindIsThatOfTheOldestLine(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		j := newJournal(t)
+		sink := &memory{script: func(context.Context, []follow.Line) error { time.Sleep(100 * time.Millisecond); return nil }}
+		f := j.start(t, sink, nil)
+		longest := time.Duration(0)
+		for seq := 1; seq <= 6000; seq++ {
+			j.append(segment(1), event(seq))
+			time.Sleep(7 * time.Millisecond)
+			_, since := f.Lag()
+			longest = max(longest, since)
+		}
+		if longest > 3*time.Second {
+			t.Errorf("behind by %s", longest)
+		}
+	})
+}
+
+// TestARetainingJournalAsksForWhatIsStored: a crash goes on at the stored place.
+func TestARetainingJournalAsksForWhatIsStored(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		j := newJournal(t)
+		j.append(segment(100), events(100, 105)...)
+		down := false
+		sink := &memory{script: func(context.Context, []follow.Line) error {
+			if down {
+				return errDown
+			}
+			return nil
+		}}
+		cursor := filepath.Join(t.TempDir(), "c")
+		f := j.start(t, sink, func(c *follow.Config) { c.Cursor = cursor })
+		if f.Stored() != 0 {
+			t.Errorf("stored %d before anything", f.Stored())
+		}
+		f.settle()
+		if f.Position() != 105 || f.Stored() != 105 {
+			t.Errorf("position %d, stored %d", f.Position(), f.Stored())
+		}
+		f.stop()
+		// Another journal, of which the sink gets nothing.
+		down = true
+		j.remove(segment(100))
+		j.append(segment(1), events(1, 30)...)
+		f = j.start(t, sink, func(c *follow.Config) { c.Cursor = cursor })
+		f.settle()
+		if n, _ := f.Lag(); f.Position() != 0 || f.Stored() != 0 || n == 0 {
+			t.Errorf("position %d, stored %d, lag %d", f.Position(), f.Stored(), n)
 		}
 	})
 }

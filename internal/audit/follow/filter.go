@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"unicode"
 
 	"github.com/moat-gateway/moat/internal/audit"
 	"github.com/moat-gateway/moat/internal/audit/jsonline"
@@ -21,8 +22,8 @@ type Filter struct {
 	Outcome []string
 	// Severity of the event: low, medium or high.
 	Severity []string
-	// Action of the event, such as http.request. A "*" at the end stands for any
-	// rest, so that limit.* is every action on limits.
+	// Action of the event, such as keys.changed or, of a request, "GET /orders/{id}".
+	// A "*" at the end stands for any rest, so that limit.* is every action on limits.
 	Action []string
 }
 
@@ -55,7 +56,7 @@ func checkWords(name string, list []string, known ...string) error {
 		case len(known) > 0 && !slices.Contains(known, word):
 			errs = append(errs, fmt.Errorf("%s %.64q: must be %s, with or without ! before it", name, value, strings.Join(known, ", ")))
 		case len(known) == 0 && !isAction(word):
-			errs = append(errs, fmt.Errorf("%s %.64q: must be like http.request or limit.*, with or without ! before it", name, value))
+			errs = append(errs, fmt.Errorf("%s %.64q: must be like keys.changed, limit.* or \"GET /orders/{id}\", with or without ! before it", name, value))
 		}
 	}
 	if nots > 0 && nots < len(list) {
@@ -67,7 +68,7 @@ func checkWords(name string, list []string, known ...string) error {
 // isAction reports whether a word is an action, or the beginning of some and *.
 func isAction(word string) bool {
 	word, _ = strings.CutSuffix(word, "*")
-	return len(word) > 0 && len(word) <= maxName && strings.Trim(word, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._-") == ""
+	return word != "" && len(word) <= maxName && !strings.ContainsFunc(word, func(r rune) bool { return !unicode.IsPrint(r) })
 }
 
 // Keeps reports whether a line is for the sink. A line that is no event is not.

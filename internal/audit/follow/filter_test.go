@@ -26,7 +26,7 @@ func TestAFilterPassesWhatFitsEveryList(t *testing.T) {
 		kind(4, "security", "error", "high", "store.degraded"),
 		kind(5, "admin", "allow", "medium", "limit.reset"),
 		kind(6, "admin", "allow", "medium", "limit"),
-		kind(7, "access", "aborted", "low", "http.request"),
+		kind(7, "access", "aborted", "low", "GET /orders/{id}"),
 	}
 	for _, row := range []struct {
 		name   string
@@ -43,7 +43,9 @@ func TestAFilterPassesWhatFitsEveryList(t *testing.T) {
 		{"class and severity", follow.Filter{Class: []string{"security"}, Severity: []string{"!low"}}, []int{2, 4}},
 		{"an action", follow.Filter{Action: []string{"limit"}}, []int{6}},
 		{"actions that begin so", follow.Filter{Action: []string{"limit.*", "store.*"}}, []int{4, 5}},
-		{"all but actions that begin so", follow.Filter{Action: []string{"!http.*"}}, []int{4, 5, 6}},
+		{"all but actions that begin so", follow.Filter{Action: []string{"!http.*"}}, []int{4, 5, 6, 7}},
+		{"requests of a kind", follow.Filter{Action: []string{"GET *"}}, []int{7}},
+		{"one route", follow.Filter{Action: []string{"GET /orders/{id}"}}, []int{7}},
 		{"nothing fits", follow.Filter{Class: []string{"access"}, Outcome: []string{"deny"}}, nil},
 	} {
 		t.Run(row.name, func(t *testing.T) {
@@ -122,18 +124,20 @@ func TestLinesThatAreGoneCountAsLostBesideAFilter(t *testing.T) {
 func TestEveryWrongFilterWordIsNamed(t *testing.T) {
 	err := follow.Filter{
 		Class: []string{"acess"}, Outcome: []string{"!denied"}, Severity: []string{"low", "!high"},
-		Action: []string{"", "*", "http request", "ok.*", "a*b"},
+		Action: []string{"", "*", "a\nb", "ok.*", "GET /orders/{id}", "POST *"},
 	}.Validate()
 	for _, want := range []string{
 		`class "acess": must be access, security, admin`, `outcome "!denied": must be allow, deny, error, aborted`,
-		"severity: some values have a !", `action "": must be like`, `action "*"`, `action "http request"`, `action "a*b"`,
+		"severity: some values have a !", `action "": must be like`, `action "*"`, `action "a\nb"`,
 	} {
 		if err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("no %q in: %v", want, err)
 		}
 	}
-	if strings.Contains(err.Error(), "ok.*") {
-		t.Errorf("refuses ok.*: %v", err)
+	for _, fine := range []string{"ok.*", "orders", "POST"} {
+		if strings.Contains(strings.ReplaceAll(err.Error(), `or "GET /orders/{id}"`, ""), fine) {
+			t.Errorf("refuses %s: %v", fine, err)
+		}
 	}
 	if err := (follow.Filter{Class: make([]string, 65)}).Validate(); err == nil {
 		t.Error("65 values are accepted")

@@ -101,8 +101,8 @@ type Config struct {
 	BackoffMax time.Duration
 	// Clock for reported times. Default: time.Now.
 	Now func() time.Time
-	// Called on each failure, when a row of failures ends, when CursorError
-	// changes, and whenever lines were lost or set aside. It runs on the follower's goroutine and
+	// Called on the first delivery that arrives, on each failure, when a row of
+	// failures ends, when CursorError changes, and whenever lines were lost or set aside. It runs on the follower's goroutine and
 	// must not block. Default: nobody is told.
 	OnState func(State)
 }
@@ -143,10 +143,11 @@ type Follower struct {
 
 	running  atomic.Bool
 	position atomic.Uint64
+	stored   atomic.Uint64
 
-	mu     sync.Mutex
-	state  State
-	behind time.Time // when the follower was last seen to fall behind
+	mu    sync.Mutex
+	state State
+	ends  []end // of the journal, as it was seen to grow: those that are ahead of the place
 
 	// Owned by Run.
 	trail   *trail
@@ -205,8 +206,11 @@ func (c Config) validate() error {
 	case isSegment(filepath.Base(c.Cursor)):
 		say("cursor %q: is the name of a segment: must be another", c.Cursor)
 	}
-	if c.Sink == nil {
+	switch {
+	case c.Sink == nil:
 		say("sink: is missing: must be given")
+	case c.Sink.Name() == "":
+		say("sink: has no name: its place could not be told from another's")
 	}
 	if err := c.Filter.Validate(); err != nil {
 		errs = append(errs, err)
@@ -241,6 +245,10 @@ func (f *Follower) Wake() {
 }
 
 // Position is the sequence number of the last line the sink is done with, zero
-// before any. Retention must keep what comes after it when the sink has to
-// receive everything.
+// before any.
 func (f *Follower) Position() uint64 { return f.position.Load() }
+
+// Stored is the position from which a crash would have to go on, a moment behind
+// Position, and zero before Run. Retention must keep what comes after it when the
+// sink has to receive everything.
+func (f *Follower) Stored() uint64 { return f.stored.Load() }

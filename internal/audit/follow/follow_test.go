@@ -30,7 +30,16 @@ func TestEveryConfigErrorIsReportedAtOnce(t *testing.T) {
 	if _, err := follow.New(follow.Config{Dir: "d", Cursor: "d/000000000001.jsonl", Sink: &memory{}}); err == nil {
 		t.Error("a cursor on a segment's name was accepted")
 	}
+	if _, err := follow.New(follow.Config{Dir: "d", Cursor: "c", Sink: nameless{}}); err == nil {
+		t.Error("a sink without a name was accepted")
+	}
 }
+
+type nameless struct{}
+
+func (nameless) Name() string                                 { return "" }
+func (nameless) Close() error                                 { return nil }
+func (nameless) Deliver(context.Context, []follow.Line) error { return nil }
 
 func TestNewTouchesNoFile(t *testing.T) {
 	dir := t.TempDir()
@@ -219,6 +228,9 @@ func TestTheCursorOfAnotherSinkIsRefused(t *testing.T) {
 			t.Fatalf("Run = %v", err)
 		}
 		other.want(t, nil)
+		if s := g.State(); s.Failures != 1 || s.LastError == "" || s.Lag != 1 {
+			t.Errorf("state = %+v, want a failure and a lag", s)
+		}
 	})
 }
 

@@ -1,6 +1,7 @@
 package follow
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -21,14 +22,17 @@ const (
 
 // Run delivers until ctx ends and then returns nil, or an error if the place
 // could not be stored. It returns early only when the cursor file cannot be
-// read or belongs to another sink, or the follower runs already. A delivery
+// read or belongs to another sink, which counts as a failure, or the follower runs
+// already. A delivery
 // under way when ctx ends is cancelled and comes again after the next start.
 func (f *Follower) Run(ctx context.Context) error {
 	if !f.running.CompareAndSwap(false, true) {
 		return ErrRunning
 	}
 	defer f.running.Store(false)
+	f.trail = &trail{dir: f.cfg.Dir, now: f.cfg.Now, keep: &f.cfg.Filter, restarted: f.restarted}
 	if err := f.start(); err != nil {
+		f.failed(err)
 		return err
 	}
 	defer f.trail.close()
@@ -59,12 +63,24 @@ func (f *Follower) start() error {
 	if err != nil && !errors.Is(err, errCursor) {
 		return err
 	}
-	f.trail = &trail{dir: f.cfg.Dir, now: f.cfg.Now, keep: &f.cfg.Filter, at: at}
+	f.trail.at = at
 	f.done, f.saved = at, at
-	f.position.Store(at.Seq)
-	f.change(func(s *State) { s.Position = at.Seq })
+	f.stored.Store(at.Seq)
+	f.moved(at.Seq)
 	f.placed(err)
 	return nil
+}
+
+// moved notes that the sink is done with everything up to seq.
+func (f *Follower) moved(seq uint64) {
+	f.position.Store(seq)
+	f.change(func(s *State) { s.Position = seq })
+}
+
+// restarted notes that the journal begins anew behind seq, which is before the place.
+func (f *Follower) restarted(seq uint64) {
+	f.stored.Store(min(f.stored.Load(), seq))
+	f.moved(seq)
 }
 
 // deliver brings a batch to the sink, as often as it takes.
@@ -78,8 +94,7 @@ func (f *Follower) deliver(ctx context.Context, batch []entry) {
 			continue
 		}
 		if refusal := f.refused; refusal != nil {
-			batch = f.extend(batch)
-			f.probe(ctx, batch, refusal)
+			batch = f.probe(ctx, batch, refusal)
 			f.refused = nil
 		}
 	}
@@ -138,7 +153,7 @@ func (f *Follower) attempt(ctx context.Context, part []entry) bool {
 	case ctx.Err() != nil:
 		return false
 	case errors.As(err, &poison) && poison.Index >= 0 && poison.Index < len(lines):
-		part[index[poison.Index]].bad = poison.Err
+		part[index[poison.Index]].bad = cmp.Or(poison.Err, errNoReason)
 	case errors.Is(err, ErrTooLarge) && len(lines) == 1:
 		part[index[0]].bad = err
 	case errors.Is(err, ErrRefused) && len(lines) == 1:
@@ -154,8 +169,11 @@ func (f *Follower) attempt(ctx context.Context, part []entry) bool {
 // arrived notes that a delivery arrived.
 func (f *Follower) arrived() {
 	f.grow()
-	f.change(func(s *State) { s.LastSuccess = f.cfg.Now() })
-	f.healthy()
+	first := false
+	f.change(func(s *State) { first, s.LastSuccess = s.LastSuccess.IsZero(), f.cfg.Now() })
+	if told := f.healthy(); first && !told {
+		f.tell(func(*State) {})
+	}
 }
 
 // hand gives the lines to the sink within the budget.
@@ -164,6 +182,9 @@ func (f *Follower) hand(ctx context.Context, lines []Line) error {
 	defer cancel()
 	return f.cfg.Sink.Deliver(ctx, lines)
 }
+
+// errNoReason stands for what a sink did not say of a poisonous line.
+var errNoReason = errors.New("the sink gives no reason")
 
 // errAside marks an entry whose line is in the rejected file already.
 var errAside = errors.New("set aside")
@@ -214,7 +235,7 @@ func (f *Follower) grow() {
 
 // passed moves the follower's place.
 func (f *Follower) passed(at cursor) {
-	gone := at.Seq - min(at.Seq, f.done.Seq)
+	gone := at.Seq - min(at.Seq, f.position.Load())
 	f.done = at
 	f.position.Store(at.Seq)
 	f.change(func(s *State) {
@@ -235,6 +256,7 @@ func (f *Follower) store(force bool) error {
 	err := f.done.save(f.cfg.Cursor, f.cfg.Sink.Name())
 	if err == nil {
 		f.saved = f.done
+		f.stored.Store(f.done.Seq)
 	}
 	f.placed(err)
 	return err

@@ -1,6 +1,10 @@
 package follow
 
-// Settings are a sink as somebody configured it.
+import "time"
+
+// Settings are a sink as somebody configured it. A sink that it opens lives as long as
+// a configuration with equal settings does, which may be longer than the Settings: what
+// the sink holds is given back by its Close.
 type Settings interface {
 	// Target says where the events go. It is asked once the settings are complete
 	// and must be the same for equal settings.
@@ -19,6 +23,9 @@ type Target struct {
 	// Means is everything else that the sink is made with. A change of it makes
 	// another sink that goes on where the one before was.
 	Means []string
+	// Timeout is the budget of one delivery that the sink keeps itself. Zero: it keeps
+	// none, and the follower's counts.
+	Timeout time.Duration
 	// Files are the files that the sink writes. None may lie in the journal's
 	// directory.
 	Files []string

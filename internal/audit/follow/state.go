@@ -9,16 +9,49 @@ func (f *Follower) State() State {
 	return f.state
 }
 
-// Lag returns how many lines of the journal the sink has not got yet, and for
-// how long it has not been level with the journal. Both are zero while it is,
-// and as long as Run has not started.
+// end is the number of the journal's last line as it was at a moment.
+type end struct {
+	seq uint64
+	at  time.Time
+}
+
+// maxEnds bounds how many are remembered.
+const maxEnds = 256
+
+// Lag returns how many lines of the journal the sink has not got yet, and for how
+// long the oldest of them has been known to wait, to a second. Both are zero while
+// the sink is level with the journal, and as long as Run has not started.
 func (f *Follower) Lag() (events uint64, since time.Duration) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	if f.state.Lag == 0 || f.behind.IsZero() {
+	if f.state.Lag == 0 || len(f.ends) == 0 {
 		return f.state.Lag, 0
 	}
-	return f.state.Lag, max(0, f.cfg.Now().Sub(f.behind))
+	return f.state.Lag, max(0, f.cfg.Now().Sub(f.ends[0].at))
+}
+
+// saw remembers the journal's end, and forgets those that the place has reached. With
+// too many of them it keeps every other one. It is called under the lock.
+func (f *Follower) saw(newest uint64, now time.Time) {
+	reached := 0
+	for reached < len(f.ends) && f.ends[reached].seq <= f.position.Load() {
+		reached++
+	}
+	f.ends = f.ends[reached:]
+	if newest <= f.position.Load() {
+		return
+	}
+	if last := len(f.ends) - 1; last >= 0 && f.ends[last].seq >= newest {
+		return
+	}
+	if len(f.ends) >= maxEnds {
+		kept := f.ends[:0]
+		for i := 0; i < len(f.ends); i += 2 {
+			kept = append(kept, f.ends[i])
+		}
+		f.ends = kept
+	}
+	f.ends = append(f.ends, end{newest, now})
 }
 
 // change applies edit to the state under its lock and returns the result.
@@ -49,8 +82,9 @@ func (f *Follower) failed(err error) uint64 {
 	return failures
 }
 
-// healthy ends a row of failures, if there was one, and tells the owner.
-func (f *Follower) healthy() {
+// healthy ends a row of failures, if there was one, and reports whether it has told
+// the owner.
+func (f *Follower) healthy() bool {
 	var before uint64
 	f.change(func(s *State) {
 		before, s.Failures = s.Failures, 0
@@ -59,6 +93,7 @@ func (f *Follower) healthy() {
 	if before > 0 {
 		f.tell(func(*State) {})
 	}
+	return before > 0
 }
 
 // placed notes whether the cursor could be read or written, and tells the
@@ -77,7 +112,7 @@ func (f *Follower) placed(err error) {
 func (f *Follower) level() {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	f.state.Lag, f.behind = 0, time.Time{}
+	f.state.Lag, f.ends = 0, nil
 }
 
 // measure compares the journal's end with the follower's place. It reads a few
@@ -94,11 +129,6 @@ func (f *Follower) measure(force bool) {
 	}
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	f.state.Lag = newest - min(newest, f.done.Seq)
-	switch {
-	case f.state.Lag == 0:
-		f.behind = time.Time{}
-	case f.behind.IsZero():
-		f.behind = now
-	}
+	f.state.Lag = newest - min(newest, f.position.Load())
+	f.saw(newest, now)
 }

@@ -146,15 +146,26 @@ func (m *memory) want(t *testing.T, want []string) {
 	}
 }
 
-// states collects what OnState is told.
+// states collects what OnState is told but for the first delivery, which is told
+// whatever a test is about.
 type states struct {
-	mu  sync.Mutex
-	all []follow.State
+	mu       sync.Mutex
+	all      []follow.State
+	last     follow.State
+	arrivals int
 }
 
 func (s *states) add(state follow.State) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	before := s.last
+	s.last = state
+	if before.LastSuccess.IsZero() && !state.LastSuccess.IsZero() {
+		s.arrivals++
+		if before.Failures == 0 && before.SetAside == state.SetAside && before.Lost == state.Lost && before.CursorError == state.CursorError {
+			return
+		}
+	}
 	s.all = append(s.all, state)
 }
 

@@ -28,6 +28,9 @@ type entry struct {
 	lost uint64 // lines missing between the one before and this
 	skip bool   // not for this sink; it may stand for many such lines
 	done bool   // delivered already
+	own  bool   // Raw is a copy
+	// refused counts how often the server refused the line while it took others.
+	refused int
 }
 
 // trail reads a journal from a place on. It opens one segment at a time and
@@ -37,10 +40,12 @@ type trail struct {
 	dir  string
 	now  func() time.Time
 	keep *Filter
-	file *os.File
-	at   cursor // the place after the last line read
-	boot string // epoch of the open segment
-	buf  []byte
+	// restarted is told when the journal begins anew behind a number.
+	restarted func(seq uint64)
+	file      *os.File
+	at        cursor // the place after the last line read
+	boot      string // epoch of the open segment
+	buf       []byte
 
 	instance, class memo
 
@@ -115,6 +120,18 @@ func (t *trail) open(name string) error {
 	t.file, t.boot = file, ""
 	t.at = cursor{Segment: name, Seq: t.at.Seq}
 	return nil
+}
+
+// rewound corrects the place when the open segment, which is read from its start,
+// begins before it: what comes then was not delivered yet, whatever its numbers say.
+func (t *trail) rewound(first uint64) {
+	if first == 0 || first > t.at.Seq {
+		return
+	}
+	t.at.Seq = first - 1
+	if t.restarted != nil {
+		t.restarted(first - 1)
+	}
 }
 
 // reopen goes back to t.at in a segment that still has its name. A different
@@ -275,12 +292,13 @@ func (t *trail) chunk(n int64) ([]byte, error) {
 
 // entry reads one line of width bytes and moves the place behind it.
 func (t *trail) entry(raw []byte, width int64) entry {
+	h, err := readHead(raw)
 	if t.at.Offset == 0 {
 		t.at.Head = fingerprint(raw)
-	}
-	h, err := readHead(raw)
-	if err == nil && t.at.Offset == 0 {
-		t.boot = h.bootOf()
+		if err == nil {
+			t.boot = h.bootOf()
+			t.rewound(h.seq)
+		}
 	}
 	return t.step(raw, width, h, err)
 }

@@ -6,6 +6,7 @@ import (
 	"net"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"time"
 
@@ -109,4 +110,23 @@ func isLocal(host string) bool {
 	}
 	ip := net.ParseIP(host)
 	return ip != nil && ip.IsLoopback()
+}
+
+// Place says where a connection string leads and to which table, without user or
+// password: hosts and ports, and the database. One that is no connection string is a
+// place of its own.
+func Place(dsn, table string) string {
+	table = Config{Table: table}.withDefaults().Table
+	conn, err := pgx.ParseConfig(dsn)
+	if err != nil {
+		return dsn
+	}
+	hosts := []string{fmt.Sprintf("%s:%d", conn.Host, conn.Port)}
+	for _, f := range conn.Fallbacks {
+		if host := fmt.Sprintf("%s:%d", f.Host, f.Port); !slices.Contains(hosts, host) {
+			hosts = append(hosts, host)
+		}
+	}
+	slices.Sort(hosts)
+	return strings.Join(hosts, ",") + "/" + conn.Database + " " + table
 }

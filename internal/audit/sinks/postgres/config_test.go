@@ -59,3 +59,24 @@ func TestTableNamesThatAreRefused(t *testing.T) {
 		}
 	}
 }
+
+func TestAPlaceIsWhereTheEventsGoAndHoldsNoSecret(t *testing.T) {
+	first := postgres.Place("postgres://moat:planted-secret@db.example:5433/audit?sslmode=verify-full", "")
+	for dsn, same := range map[string]bool{
+		"postgres://other:rotated@db.example:5433/audit?sslmode=require":           true,
+		"host=db.example port=5433 user=x password=y dbname=audit sslmode=disable": true,
+		"postgres://moat@db.example:5433/other?sslmode=verify-full":                false,
+		"postgres://moat@db2.example:5433/audit?sslmode=verify-full":               false,
+		"postgres://moat@db.example:5432/audit?sslmode=verify-full":                false,
+	} {
+		if got := postgres.Place(dsn, "moat_audit"); (got == first) != same {
+			t.Errorf("%s: %q beside %q", dsn, got, first)
+		}
+	}
+	if postgres.Place("host=/run dbname=a", "x") == postgres.Place("host=/run dbname=a", "y") {
+		t.Error("two tables are one place")
+	}
+	if strings.Contains(first, "planted") || strings.Contains(first, "moat:") {
+		t.Errorf("place %q", first)
+	}
+}
