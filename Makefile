@@ -62,8 +62,9 @@ soak: build
 bench:
 	$(GO) test -run '^$$' -bench . -benchmem ./internal/... ./caddymodule/limit
 
-# Tokens of and for JavaScript's libraries, and a real OpenID provider. Longer
-# than the tests, and not part of them.
+# Tokens of and for JavaScript's libraries, a real OpenID provider, and what MDN's
+# HTTP Observatory and Google's CSP Evaluator say about the headers. Longer than
+# the tests, and not part of them.
 interop: build
 	@./scripts/system nodejs npm
 	MOAT_BIN=$(CURDIR)/moat ./scripts/interop

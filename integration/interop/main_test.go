@@ -1,9 +1,9 @@
 //go:build interop && linux
 
-// Package interop puts the gateway before token libraries that other people
-// wrote: npm's jose signs and verifies, oidc-provider is an OpenID provider in a
-// process of its own. `make interop` runs it; versions are pinned in
-// package-lock.json.
+// Package interop puts the gateway before programs that other people wrote: npm's
+// jose signs and verifies tokens, oidc-provider is an OpenID provider in a process
+// of its own, MDN's HTTP Observatory and Google's CSP Evaluator judge headers.
+// `make interop` runs it; versions are pinned in package-lock.json.
 //
 // The binary is taken from MOAT_BIN, or built into tmp/moat at the root of the
 // module.
@@ -77,6 +77,14 @@ type tally struct {
 	verified map[string]int            // by jose, of tokens that Go code made
 	times    map[string][]time.Duration
 	started  []string // order of times
+	notes    []string
+}
+
+// note leaves a line to be printed at the end.
+func (f *tally) note(format string, args ...any) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.notes = append(f.notes, fmt.Sprintf(format, args...))
 }
 
 func (f *tally) version(name, value string) {
@@ -165,6 +173,9 @@ func (f *tally) print(total time.Duration) {
 		slices.Sort(all)
 		fmt.Printf("interop: %s: %d, median %s, most %s\n", what, len(all),
 			all[len(all)/2].Round(10*time.Microsecond), all[len(all)-1].Round(10*time.Microsecond))
+	}
+	for _, line := range f.notes {
+		fmt.Printf("interop: %s\n", line)
 	}
 	fmt.Printf("interop: %s in all\n", total.Round(100*time.Millisecond))
 }
