@@ -87,6 +87,10 @@ func (b *builder) buildCSP() {
 		b.errs = append(b.errs, err)
 	}
 	b.own, b.csp = own, b.preset.csp.with(own)
+	if b.cfg.InlineCode {
+		defer func() { b.csp = b.csp.withLists() }()
+	}
+	defer b.report()
 	if whole, ok := b.set[nameCSP]; ok {
 		b.wholeCSP(whole)
 	}
@@ -107,6 +111,33 @@ func (b *builder) buildCSP() {
 			}
 		}
 	}
+}
+
+// reportEndpoint is the name of the place for reports.
+const reportEndpoint = "moat-csp"
+
+// report adds where violations are reported, by the old directive and by the new one.
+func (b *builder) report() {
+	if b.cfg.Report == "" {
+		return
+	}
+	if path := b.cfg.Report; !strings.HasPrefix(path, "/") || strings.HasPrefix(path, "//") || !only(path, "/-._~") {
+		b.failf("csp: report %q: must be a path of letters, digits, / - . _ ~", clip(path))
+		return
+	}
+	for _, name := range []string{"report-uri", "report-to"} {
+		if d := b.csp.find(name); d != nil {
+			b.errs = append(b.errs, d.errorf("stands beside report %s, which sets it", b.cfg.Report))
+			return
+		}
+	}
+	b.csp = append(slices.Clone(b.csp),
+		Directive{Name: "report-uri", Sources: []string{b.cfg.Report}}, Directive{Name: "report-to", Sources: []string{reportEndpoint}})
+	if _, set := b.set[nameEndpoints]; set {
+		b.failf("set %s: stands beside report %s, which sets it", nameEndpoints, b.cfg.Report)
+		return
+	}
+	b.preset.fields = append(b.preset.fields, Field{Name: nameEndpoints, Value: reportEndpoint + `="` + b.cfg.Report + `"`})
 }
 
 const ifMeant = "if that is meant, write insecure_unsafe_csp"
@@ -194,7 +225,8 @@ func (b *builder) policy() *Policy {
 	b.keep()
 	b.merge()
 	b.checkCookies()
-	p := &Policy{rules: b.rules, csp: csp.value, cookies: b.cfg.Cookies, owned: make(map[string]bool)}
+	b.checkInline()
+	p := &Policy{rules: b.rules, csp: csp.value, cookies: b.cfg.Cookies, inline: b.cfg.InlineCode, owned: make(map[string]bool)}
 	p.removed = b.remove()
 	for _, r := range p.rules {
 		p.owned[r.name] = true
@@ -240,13 +272,19 @@ func (b *builder) index(name string) int {
 func (b *builder) cspRule() rule {
 	r := rule{name: nameCSP, value: b.csp.String()}
 	r.plain = r.value
+	const upgrade = "upgrade-insecure-requests"
+	tail := ""
+	// Upgrading is an action, which a trial does not take.
+	if b.preset.upgrade && b.csp.find(upgrade) == nil && !b.cfg.CSPReportOnly {
+		tail = "; " + upgrade
+	}
+	r.value += tail
 	if b.cfg.CSPReportOnly {
 		r.name = nameCSPReport
-		return r // upgrading is an action, which a trial does not take
 	}
-	const upgrade = "upgrade-insecure-requests"
-	if b.preset.upgrade && b.csp.find(upgrade) == nil {
-		r.value += "; " + upgrade
+	if b.cfg.InlineCode {
+		code, plain := b.csp.pointed(tail), b.csp.pointed("")
+		r.code, r.plainCode = &code, &plain
 	}
 	return r
 }
@@ -312,6 +350,19 @@ func (b *builder) keep() {
 			b.rules[i].mode = keep
 		}
 		seen[name] = true
+	}
+}
+
+// checkInline refuses what would make the answer's sources mean nothing.
+func (b *builder) checkInline() {
+	if !b.cfg.InlineCode {
+		return
+	}
+	if r := b.rules[0]; r.mode != replace {
+		b.failf("csp: nonce, hash and pin: %s is kept or merged, so the upstream's policy would block what they allow", r.name)
+	}
+	if len(b.rules[0].code.points) == 0 {
+		b.failf("csp: nonce, hash and pin: every list for scripts and styles has 'unsafe-inline', or there is none; a nonce beside it would take it back")
 	}
 }
 

@@ -60,6 +60,13 @@ type Config struct {
 	// 'unsafe-eval' or * for scripts. Default: such a source is an error. In a
 	// Caddyfile its name is insecure_unsafe_csp.
 	InsecureCSP bool
+	// InlineCode makes the policy one for inline code: script-src and style-src stand
+	// in it, and each answer adds nonces or hashes of its own (Conn.Code). Default:
+	// false.
+	InlineCode bool
+	// Report is the path to which browsers report violations: report-uri and report-to
+	// are added to the policy, and Reporting-Endpoints is sent. Default: none.
+	Report string
 	// HSTSMaxAge is how long browsers insist on TLS, in whole seconds, from one
 	// second to ten years. Default: two years (63072000 s).
 	HSTSMaxAge time.Duration

@@ -20,6 +20,9 @@ type Conn struct {
 	// for a known caller that name no cache rule are not stored, so that no
 	// cache hands one caller's page to another.
 	Authenticated bool
+	// Code allows the answer's own inline code; nil: none of it. It counts with a
+	// policy for inline code only.
+	Code *Code
 }
 
 // Policy is a compiled header policy. It is immutable and may be used by many
@@ -28,6 +31,7 @@ type Conn struct {
 type Policy struct {
 	rules   []rule
 	cookies Cookies
+	inline  bool
 	removed []string        // canonical names
 	owned   map[string]bool // every name of rules and removed
 	csp     string
@@ -66,6 +70,9 @@ func (p *Policy) Apply(h http.Header, c Conn) {
 	}
 }
 
+// Inline reports whether the policy is one for inline code, which Conn.Code allows.
+func (p *Policy) Inline() bool { return p.inline }
+
 // Settle makes h final and is called when the status is known, just before the
 // header is written. Afterwards every header of the policy has exactly one
 // value: the policy's, or the upstream's where the policy keeps it. Only a header
@@ -78,6 +85,9 @@ func (p *Policy) Apply(h http.Header, c Conn) {
 // Keys of http.TrailerPrefix are not touched, and a name announced in Trailer
 // is not removed, since net/http sends that trailer from the same map. A
 // header of the policy gets its value even if it is announced.
+//
+// Not Modified (304) updates what a browser has stored: a policy for inline code is
+// left out there, for it would not fit the stored page.
 //
 // Over a plain connection the policy has no Strict-Transport-Security of its
 // own. One well-formed value of the upstream stays, for TLS may end in front
@@ -93,6 +103,10 @@ func (p *Policy) Settle(h http.Header, status int, c Conn) {
 		r := &p.rules[i]
 		want := r.want(c)
 		if want == "" && r.mode == fill {
+			continue
+		}
+		if r.code != nil && status == http.StatusNotModified {
+			delete(h, r.name)
 			continue
 		}
 		values, present := h[r.name]
@@ -241,6 +255,8 @@ type rule struct {
 	plain   string // sent over a plain connection; empty: not sent there
 	mode    mode
 	callers bool // sent to known callers only
+	// code and plainCode are the values with places for an answer's own sources.
+	code, plainCode *pointed
 }
 
 // want returns the policy's own value for the connection; empty means that it
@@ -249,6 +265,10 @@ func (r *rule) want(c Conn) string {
 	switch {
 	case r.callers && !c.Authenticated:
 		return ""
+	case r.code != nil && c.Code != nil && c.TLS:
+		return r.code.with(*c.Code)
+	case r.code != nil && c.Code != nil:
+		return r.plainCode.with(*c.Code)
 	case c.TLS:
 		return r.value
 	default:

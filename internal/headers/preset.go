@@ -17,6 +17,7 @@ const (
 	nameOAC         = "Origin-Agent-Cluster"
 	nameXPCDP       = "X-Permitted-Cross-Domain-Policies"
 	nameCache       = "Cache-Control"
+	nameEndpoints   = "Reporting-Endpoints"
 )
 
 // defaultHSTS is two years, what the preload list recommends.
