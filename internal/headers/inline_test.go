@@ -84,7 +84,7 @@ func TestInlineCodeThatCouldNotRunIsRefused(t *testing.T) {
 		"is kept or merged, so the":          {InlineCode: true, Keep: []string{name}},
 		"Policy is kept or merged":           {InlineCode: true, Merge: []string{name}},
 		"every list for scripts":             {InlineCode: true, Set: set(name, "frame-ancestors 'self'"), InsecureCSP: true},
-		"for scripts and styles has 'unsafe": {InlineCode: true, InsecureCSP: true, CSP: csp("script-src 'unsafe-inline'", "style-src 'unsafe-inline'")},
+		"there is none; a nonce beside it":   {InlineCode: true, InsecureCSP: true, CSP: csp("script-src 'unsafe-inline'", "style-src 'unsafe-inline'")},
 		`report "csp": must be a path`:       {Report: "csp"},
 		`report "//x.test/a": must be`:       {Report: "//x.test/a"},
 		`report "/a b": must be a path`:      {Report: "/a b"},
