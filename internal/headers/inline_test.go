@@ -11,7 +11,7 @@ import (
 
 func TestAnAnswersOwnCodeIsAllowedByItsOwnPolicy(t *testing.T) {
 	nonce := &headers.Code{Scripts: []string{"'nonce-abc'"}, Styles: []string{"'nonce-abc'"}}
-	hashes := &headers.Code{Scripts: []string{"'sha256-YQ=='", "'sha256-Yg=='"}}
+	hashes := &headers.Code{Scripts: []string{"'sha256-47DEQpj8HBSa+/TImW+5JCeuQeRkm5NMpJWZG3hSuFU='", "'sha256-ungWv48Bz+pBQUDeXa4iI7ADYaOWF3qctBD/YfIAFa0='"}}
 	const base = "default-src 'self'; base-uri 'self'; object-src 'none'; frame-ancestors 'self'; form-action 'self'; img-src 'self' data:"
 	for name, row := range map[string]struct {
 		cfg  headers.Config
@@ -21,7 +21,7 @@ func TestAnAnswersOwnCodeIsAllowedByItsOwnPolicy(t *testing.T) {
 		"nothing allowed": {headers.Config{}, plain, base + "; script-src 'self'; style-src 'self'"},
 		"a nonce":         {headers.Config{}, headers.Conn{Code: nonce}, base + "; script-src 'self' 'nonce-abc'; style-src 'self' 'nonce-abc'"},
 		"over TLS":        {headers.Config{}, headers.Conn{Code: nonce, TLS: true}, base + "; script-src 'self' 'nonce-abc'; style-src 'self' 'nonce-abc'; upgrade-insecure-requests"},
-		"hashes":          {headers.Config{}, headers.Conn{Code: hashes}, base + "; script-src 'self' 'sha256-YQ==' 'sha256-Yg=='; style-src 'self'"},
+		"hashes":          {headers.Config{}, headers.Conn{Code: hashes}, base + "; script-src 'self' 'sha256-47DEQpj8HBSa+/TImW+5JCeuQeRkm5NMpJWZG3hSuFU=' 'sha256-ungWv48Bz+pBQUDeXa4iI7ADYaOWF3qctBD/YfIAFa0='; style-src 'self'"},
 		"api":             {headers.Config{Preset: "api"}, headers.Conn{Code: nonce}, "default-src 'none'; frame-ancestors 'none'; script-src 'nonce-abc'; style-src 'nonce-abc'"},
 		"api, nothing":    {headers.Config{Preset: "api"}, headers.Conn{Code: &headers.Code{}}, "default-src 'none'; frame-ancestors 'none'; script-src 'none'; style-src 'none'"},
 		"own lists":       {headers.Config{Preset: "api", CSP: csp("script-src 'self'", "style-src 'self' 'unsafe-inline'", "script-src-elem 'none'")}, headers.Conn{Code: nonce}, "default-src 'none'; frame-ancestors 'none'; script-src 'self' 'nonce-abc'; style-src 'self' 'unsafe-inline'; script-src-elem 'nonce-abc'"},
