@@ -1,0 +1,159 @@
+package report
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/moat-gateway/moat/internal/headers"
+)
+
+const (
+	// maxWarnings bounds the sentences; everything stands in Apart.
+	maxWarnings = 50
+	// crowd is how many hosts below one name are worth a hint.
+	crowd = 5
+)
+
+// warnings says what the operator has to know about a proposal.
+func (p *proposer) warnings(out Proposal) []string {
+	var all []string
+	for _, a := range out.Apart {
+		switch a.Reason {
+		case ReasonNoise, ReasonRare, ReasonAllowed:
+			continue
+		}
+		blocked := a.Blocked
+		if blocked == "" {
+			blocked = "(nothing named)"
+		}
+		all = append(all, fmt.Sprintf("%s %s: %s (%s)", printable(a.Directive), printable(blocked), a.Why, a.words()))
+	}
+	for _, a := range out.Added {
+		if why := doubt(a); why != "" {
+			all = append(all, fmt.Sprintf("%s %s: %s", a.Directive, a.Source, why))
+		}
+	}
+	all = append(all, crowds(out.Added)...)
+	if p.insecure(out.CSP) {
+		all = append(all, "the current policy has sources that undo it, so the block needs insecure_unsafe_csp")
+	}
+	if len(all) > maxWarnings {
+		all = append(all[:maxWarnings:maxWarnings], fmt.Sprintf("%d more warnings are not shown", len(all)-maxWarnings))
+	}
+	return all
+}
+
+// doubt says what deserves a look in a source that was added.
+func doubt(a Addition) string {
+	switch {
+	case a.Directive == "frame-ancestors":
+		return "that site may frame the pages (clickjacking); add it only if that is meant"
+	case a.Directive == "form-action":
+		return "that site may be sent what is typed into forms; add it only if that is meant"
+	case a.Directive == "base-uri":
+		return "that site may become the base of every relative address; add it only if that is meant"
+	case strings.HasPrefix(a.Source, "http://"), strings.HasPrefix(a.Source, "ws://"):
+		return "anybody on the way can read and change it; use TLS if the host has it"
+	default:
+		return ""
+	}
+}
+
+// crowds points at names below which many hosts were added.
+func crowds(added []Addition) []string {
+	hosts := make(map[placed]int)
+	for _, a := range added {
+		if _, parent, ok := strings.Cut(expressionOf(a.Source).host, "."); ok && strings.Contains(parent, ".") {
+			hosts[placed{a.Directive, parent}]++
+		}
+	}
+	var all []string
+	for at, n := range hosts {
+		if n >= crowd {
+			all = append(all, fmt.Sprintf("%s: %d hosts below %s; if all of that name belongs to one owner, "+
+				"propose with the wildcard %s", at.directive, n, at.source, at.source))
+		}
+	}
+	slices.Sort(all)
+	return all
+}
+
+// insecure reports whether New refuses the policy without InsecureCSP.
+func (p *proposer) insecure(policy headers.CSP) bool {
+	_, err := headers.New(headers.Config{CSP: policy, CSPReportOnly: true})
+	return err != nil
+}
+
+// block writes the policy as it stands in a Caddyfile.
+func (p *proposer) block(out Proposal) string {
+	var b strings.Builder
+	b.WriteString("csp {\n\t# Take report_only off to enforce the policy.\n\treport_only\n")
+	if p.insecure(out.CSP) {
+		b.WriteString("\t# The policy before this one had sources that undo it.\n\tinsecure_unsafe_csp\n")
+	}
+	for _, d := range out.CSP {
+		p.comment(&b, d.Name, out.Added)
+		b.WriteString("\t" + d.Name)
+		for _, s := range d.Sources {
+			b.WriteString(" " + quoted(s))
+		}
+		b.WriteByte('\n')
+	}
+	b.WriteString("}\n")
+	return b.String()
+}
+
+// comment writes what a directive got and why.
+func (p *proposer) comment(b *strings.Builder, name string, added []Addition) {
+	if line(p.current, name) == nil {
+		fmt.Fprintf(b, "\t# New; it begins with the sources of %s, which it no longer inherits.\n", inForce(p.current, name).Name)
+	}
+	for _, a := range added {
+		if a.Directive == name {
+			fmt.Fprintf(b, "\t# %s: %s\n", a.Source, a.words())
+		}
+	}
+}
+
+// words puts the evidence into words.
+func (s Seen) words() string {
+	text := plural(s.Count, "report")
+	if s.Documents > 0 {
+		text += " on " + plural(int64(s.Documents), "page") + ", such as " + printable(s.Example)
+	}
+	if !s.First.IsZero() && !s.Last.IsZero() {
+		text += ", " + s.First.UTC().Format("2006-01-02") + " to " + s.Last.UTC().Format("2006-01-02")
+	}
+	return text
+}
+
+func plural(n int64, noun string) string {
+	if n == 1 {
+		return "1 " + noun
+	}
+	return fmt.Sprintf("%d %ss", n, noun)
+}
+
+// printable makes a text fit for one line of a comment. Evidence may be made by
+// others than Parse, and a line break would begin a line of the configuration.
+func printable(s string) string {
+	s = strings.Map(func(r rune) rune {
+		if r <= ' ' || r > '~' || r == '{' || r == '}' {
+			return '?'
+		}
+		return r
+	}, s)
+	if len(s) > maxPath {
+		s = s[:maxPath]
+	}
+	return s
+}
+
+// quoted writes a value so that a Caddyfile reads it as one word.
+func quoted(s string) string {
+	if strings.HasPrefix(s, "#") || strings.ContainsAny(s, "\"`\\") {
+		return `"` + strings.ReplaceAll(s, `"`, `\"`) + `"`
+	}
+	return s
+}
