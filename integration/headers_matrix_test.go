@@ -386,3 +386,38 @@ func TestAnswersToKnownCallersAreNotStored(t *testing.T) {
 		}
 	}
 }
+
+// TestARequestForAnotherSiteThanTheConnections is refused by Caddy before any gate.
+func TestARequestForAnotherSiteThanTheConnections(t *testing.T) {
+	t.Parallel()
+	s := startSite(t, siteConfig{TLS: true}, nil)
+	s.write(t, strings.Replace(s.Config.render(s.Issuer), fmt.Sprintf("https://localhost:%d {", s.Config.Port),
+		fmt.Sprintf("https://localhost:%[1]d, https://other.localhost:%[1]d {", s.Config.Port), 1))
+	if out, exit := s.moat(t, "reload", "--config", s.File, "--adapter", "caddyfile", "--address", s.adminAddress); exit != 0 {
+		t.Fatal(out)
+	}
+	config := clientTLS(t, s.gateway)
+	config.ServerName = "localhost"
+	e := rawHTTP(t, s.Addr, []byte(rawRequest("GET", "/open/a", fmt.Sprintf("other.localhost:%d", s.Config.Port))), config)
+	if e.Status != 421 {
+		t.Fatalf("status %d, %v", e.Status, e.Err)
+	}
+	for _, name := range []string{"X-Content-Type-Options", "X-Frame-Options", "Content-Security-Policy", "Strict-Transport-Security"} {
+		if len(e.lines(name)) != 1 {
+			t.Errorf("%s = %q", name, e.lines(name))
+		}
+	}
+	if v := e.lines("Server"); len(v) != 0 {
+		t.Errorf("Server = %q", v)
+	}
+}
+
+func TestAPathWithParametersHasTheHeadersOfWhatIsServed(t *testing.T) {
+	t.Parallel()
+	s := startSite(t, siteConfig{Headers: "headers html\n headers /open/admin/** {\n set X-Part admin\n }", Gate: "insecure_allow_encoded_slash\n"}, nil)
+	for path, want := range map[string]int{"/open/admin/x": 1, "/open/admin;v=1/x": 1, "/open/admin%2Fx": 1, "/open/other;/admin/x": 0} {
+		if e := s.raw(t, rawRequest("GET", path, s.Addr)); len(e.lines("X-Part")) != want {
+			t.Errorf("%s: status %d, X-Part %q", path, e.Status, e.lines("X-Part"))
+		}
+	}
+}

@@ -68,6 +68,7 @@ type App struct {
 	// provisioned and established say how far it has come.
 	provisioned, established bool
 
+	lasts   []func() // before the trail is given back
 	pooled  []func()
 	watches []func()
 }
@@ -121,6 +122,10 @@ func (a *App) Stop() error { return nil }
 // Cleanup gives back exactly what this app took from the pools, also after half
 // a Provision, and lets the app that started after it take over.
 func (a *App) Cleanup() error {
+	for _, last := range a.lasts {
+		last()
+	}
+	a.lasts = nil
 	// First: from here on another configuration may report what files say.
 	a.files.stop()
 	next := a.resign()

@@ -133,10 +133,19 @@ type sitePart struct {
 func (s sitePart) routes(routes caddyhttp.RouteList) {
 	// On a copy: a site counts for the routes beside and in its own only.
 	for _, route := range routes {
-		for _, handler := range route.Handlers {
+		for i, handler := range route.Handlers {
+			if i+1 < len(route.Handlers) && is(route.Handlers[i+1], "moat_refusal") {
+				continue // the gate's own: the site's headers once more
+			}
 			s.handler(handler)
 		}
 	}
+}
+
+// is reports whether a handler is Moat's of that name.
+func is(handler any, name string) bool {
+	m, ok := handler.(caddy.Module)
+	return ok && string(m.CaddyModule().ID) == "http.handlers."+name
 }
 
 func (s *sitePart) handler(handler any) {

@@ -71,6 +71,9 @@ func (h *trailHandle) Record(e *audit.Event) error {
 // Trail implements audit.Source.
 func (a *App) Trail() audit.Trail { return a.trail }
 
+// BeforeEnd implements audit.Source. Handlers are provisioned one after the other.
+func (a *App) BeforeEnd(f func()) { a.lasts = append(a.lasts, f) }
+
 // RecordHeaders implements audit.Source.
 func (a *App) RecordHeaders() []string { return a.recordHeaders }
 

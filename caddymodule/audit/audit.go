@@ -142,7 +142,10 @@ func (h *Handler) finish(r *http.Request, ex *exchange.Exchange, rec *recorder, 
 	rec.settle()
 	e.BytesIn = body.read() + rec.bytesIn
 	e.BytesOut = rec.bytesOut
-	failed := h.record(e)
+	var failed error
+	if !ex.Collected || ex.Refusal != nil {
+		failed = h.record(e)
+	}
 	defer func() {
 		switch {
 		case !finished: // The answer is cut off anyway.

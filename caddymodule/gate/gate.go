@@ -212,7 +212,7 @@ func (b *block) values(h httpcaddyfile.Helper) []httpcaddyfile.ConfigValue {
 	return []httpcaddyfile.ConfigValue{
 		{Class: "route", Value: caddyhttp.Route{HandlersRaw: chain}},
 		{Class: "error_route", Value: &caddyhttp.Subroute{Routes: []caddyhttp.Route{{
-			HandlersRaw: []json.RawMessage{handler("moat_refusal", nil)},
+			HandlersRaw: b.refusals(),
 		}}}},
 	}
 }
@@ -270,6 +270,24 @@ func (b *block) prepare() {
 			l.(map[string]any)["mode"] = "shadow"
 		}
 	}
+}
+
+// refusals answers errors. What Caddy refuses before the gate has no headers yet, and
+// gets the site's without what needs a page or its path.
+func (b *block) refusals() []json.RawMessage {
+	refusal := handler("moat_refusal", nil)
+	if b.headers["mode"] == "shadow" {
+		return []json.RawMessage{refusal}
+	}
+	headers := make(map[string]any)
+	for key, value := range b.headers {
+		switch key {
+		case "paths", "inline", "pins", "learn", "max_inline", "report", "case_insensitive":
+		default:
+			headers[key] = value
+		}
+	}
+	return []json.RawMessage{handler("moat_headers", headers), refusal}
 }
 
 func (b *block) limit(limits []any) json.RawMessage {

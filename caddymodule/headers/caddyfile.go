@@ -1,6 +1,7 @@
 package headers
 
 import (
+	"slices"
 	"strings"
 
 	"github.com/caddyserver/caddy/v2"
@@ -31,7 +32,11 @@ func parse(h httpcaddyfile.Helper) (caddyhttp.MiddlewareHandler, error) {
 //		hsts [<duration>] [subdomains] [preload]
 //		csp {
 //			<directive> [<source>...]
-//			report_only
+//			report_only | enforce
+//			report <path>
+//			nonce
+//			hash [<size>]
+//			pin <file> [learn] [<size>]
 //			insecure_unsafe_csp
 //		}
 //		path <pattern> [html|api] { ... }
@@ -92,7 +97,9 @@ func (h *Handler) parsePath(d *caddyfile.Dispenser, args []string) error {
 	if err := p.parsePreset(d, args[1:]); err != nil {
 		return err
 	}
-	return p.words().Block(d, "headers "+p.Pattern)
+	words := p.words()
+	delete(words, "hsts") // of the host, whatever the path
+	return words.Block(d, "headers "+p.Pattern)
 }
 
 // parseCookies reads what every cookie must have.
@@ -157,13 +164,24 @@ func (s *Settings) parseSet(d *caddyfile.Dispenser) error {
 func (s *Settings) parseCSP(d *caddyfile.Dispenser) error {
 	return dispense.EachLine(d, func(line *caddyfile.Dispenser, seen map[string]int) error {
 		word := line.Val()
+		if seen[word] > 1 && slices.Contains([]string{"report_only", "enforce", "insecure_unsafe_csp", "report"}, word) {
+			return line.Errf("csp: %q stands twice", word)
+		}
 		switch word {
 		case "report_only":
 			s.ReportOnly = true
+		case "enforce":
+			s.Enforce = true
 		case "insecure_unsafe_csp":
 			s.InsecureUnsafeCSP = true
-		case "nonce", "hash", "pin", "report":
-			return line.Errf("csp: %q is not available in this version", word)
+		case "report":
+			if err := dispense.String(&s.Report)(line); err != nil {
+				return err
+			}
+		case "nonce", "hash", "pin":
+			if err := s.parseInline(line, word); err != nil {
+				return err
+			}
 		default:
 			s.CSP = append(s.CSP, headers.Directive{
 				Name:    strings.ToLower(word),
@@ -173,6 +191,35 @@ func (s *Settings) parseCSP(d *caddyfile.Dispenser) error {
 		}
 		return dispense.Leftover(line, "csp: "+word)
 	})
+}
+
+// parseInline reads how inline code is brought under the policy.
+func (s *Settings) parseInline(d *caddyfile.Dispenser, word string) error {
+	if s.Inline != "" {
+		return d.Errf("csp: %s: stands beside %s; a policy has one of nonce, hash and pin", word, s.Inline)
+	}
+	s.Inline = word
+	args := d.RemainingArgs()
+	if word == modePin {
+		if len(args) == 0 {
+			return d.Err("csp: pin: needs a file for the hashes")
+		}
+		s.Pins, args = args[0], args[1:]
+		if len(args) > 0 && args[0] == "learn" {
+			s.Learn, args = true, args[1:]
+		}
+	}
+	if len(args) > 0 && word != modeNonce {
+		size, err := dispense.ParseSize(args[0])
+		if err != nil {
+			return d.Errf("csp: %s: %q: %v", word, args[0], err)
+		}
+		s.MaxInline, args = size, args[1:]
+	}
+	if len(args) > 0 {
+		return d.Errf("csp: %s: unexpected argument %q", word, args[0])
+	}
+	return nil
 }
 
 var _ caddyfile.Unmarshaler = (*Handler)(nil)

@@ -2,6 +2,7 @@ package headers
 
 import (
 	"cmp"
+	"fmt"
 	"net/http"
 
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
@@ -14,6 +15,9 @@ import (
 func (h *Handler) Explain(w http.ResponseWriter, r *http.Request, next caddyhttp.Handler, t *explanation.Trace) error {
 	t.Open(w, r)
 	says := "every answer gets the preset " + cmp.Or(h.Preset, "html")
+	if n := len(h.Paths); n > 0 {
+		says = fmt.Sprintf("answers get the preset %s, but those of %d paths with headers of their own", cmp.Or(h.Preset, "html"), n)
+	}
 	if h.Mode == "shadow" {
 		says = "shadow: answers keep the application's headers (preset " + cmp.Or(h.Preset, "html") + ")"
 	}

@@ -7,6 +7,8 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"slices"
+	"strings"
 
 	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/caddyconfig/httpcaddyfile"
@@ -40,9 +42,14 @@ type Handler struct {
 	// left as the upstream sent them, and named in the audit event.
 	Mode string `json:"mode,omitempty"`
 
-	policy *headers.Policy
-	paths  *rbac.Policy
-	of     map[*rbac.Rule]*headers.Policy
+	policy  *headers.Policy
+	reports *collector // nil: nobody is to report
+	paths   *rbac.Policy
+	of      map[*rbac.Rule]*headers.Policy
+	// pinned are the files of hashes in use.
+	pinned []string
+	// inliners are those of the policies for inline code.
+	inliners map[*headers.Policy]*inliner
 }
 
 // CaddyModule returns the module's registration.
@@ -55,9 +62,16 @@ func (*Handler) CaddyModule() caddy.ModuleInfo {
 
 // Provision compiles the policies. All errors are reported at once.
 func (h *Handler) Provision(ctx caddy.Context) error {
+	h.inliners = make(map[*headers.Policy]*inliner)
 	policy, err := h.compile()
 	h.policy = policy
-	if err := errors.Join(err, h.provisionPaths()); err != nil {
+	if err := errors.Join(err, h.bringInline(ctx, policy, &h.Settings), h.provisionPaths(ctx)); err != nil {
+		return err
+	}
+	if h.Mode != "" && h.Mode != "enforce" && h.Mode != "shadow" {
+		return fmt.Errorf("headers: mode %.32q: must be enforce or shadow", h.Mode)
+	}
+	if h.reports, err = newCollector(ctx, h.reportPaths()); err != nil {
 		return err
 	}
 	unsafe := h.InsecureUnsafeCSP
@@ -73,8 +87,44 @@ func (h *Handler) Provision(ctx caddy.Context) error {
 	return nil
 }
 
+// Cleanup ends the collector and gives the files of hashes back.
+func (h *Handler) Cleanup() error {
+	h.reports.close()
+	h.reports = nil
+	var errs []error
+	for _, path := range h.pinned {
+		_, err := pinFiles.Delete(path)
+		errs = append(errs, err)
+	}
+	h.pinned = nil
+	return errors.Join(errs...)
+}
+
+// reportPaths are where browsers are to report to, each once.
+func (h *Handler) reportPaths() []string {
+	var paths []string
+	for _, path := range append([]string{h.Report}, h.partReports()...) {
+		if path != "" && !slices.Contains(paths, path) {
+			paths = append(paths, path)
+		}
+	}
+	return paths
+}
+
+func (h *Handler) partReports() []string {
+	var paths []string
+	for _, p := range h.Paths {
+		paths = append(paths, p.Report)
+	}
+	return paths
+}
+
+// settles marks requests whose answers are settled already: an error route may run
+// this handler once more.
+func settles(ex *exchange.Exchange) bool { _, is := ex.Response.(*settler); return is }
+
 // provisionPaths compiles the policies of the parts, and what finds them.
-func (h *Handler) provisionPaths() error {
+func (h *Handler) provisionPaths(ctx caddy.Context) error {
 	if len(h.Paths) == 0 {
 		return nil
 	}
@@ -82,10 +132,16 @@ func (h *Handler) provisionPaths() error {
 	rules := make([]rbac.RuleConfig, len(h.Paths))
 	policies := make([]*headers.Policy, len(h.Paths))
 	for i, p := range h.Paths {
+		if p == nil {
+			return fmt.Errorf("headers: path %d: is empty", i+1)
+		}
 		rules[i] = rbac.RuleConfig{Methods: []string{"*"}, Pattern: p.Pattern, Require: []string{"public"}, Place: p.Place}
 		settings := p.on(h.Settings)
 		var err error
-		if policies[i], err = settings.compile(); err != nil {
+		if policies[i], err = settings.compile(); err == nil {
+			err = errors.Join(p.check(), h.bringInline(ctx, policies[i], &settings))
+		}
+		if err != nil {
 			errs = append(errs, fmt.Errorf("%s: %w", p.Pattern, err))
 		}
 	}
@@ -106,6 +162,9 @@ func (h *Handler) provisionPaths() error {
 // ServeHTTP sets the headers and settles them on the way out.
 func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyhttp.Handler) error {
 	ex := exchange.Ensure(w, r)
+	if r.Context().Value(caddyhttp.ErrorCtxKey) != nil && settles(ex) {
+		return next.ServeHTTP(w, r)
+	}
 	s := &settler{
 		shadow:                h.Mode == "shadow",
 		ResponseWriterWrapper: caddyhttp.ResponseWriterWrapper{ResponseWriter: w},
@@ -119,6 +178,13 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyht
 	// Answers to errors are written by the outermost handler; they must come
 	// through here, or an error page's own upstream would double the headers.
 	ex.Response = s
+	if len(h.inliners) > 0 {
+		ex.Inline = s.send
+	}
+	if h.reports.takes(r) {
+		h.reports.serve(s, r, ex)
+		return nil
+	}
 	return next.ServeHTTP(s, r)
 }
 
@@ -128,13 +194,15 @@ type settler struct {
 
 	handler  *Handler
 	exchange *exchange.Exchange
-	tls      bool
-	settled  bool
-	shadow   bool
+	// code allows the answer's own inline code. Nil: none of it.
+	code    *headers.Code
+	tls     bool
+	settled bool
+	shadow  bool
 }
 
 func (s *settler) conn() headers.Conn {
-	return headers.Conn{TLS: s.tls, Authenticated: s.exchange.Caller.Known()}
+	return headers.Conn{TLS: s.tls, Authenticated: s.exchange.Caller.Known(), Code: s.code}
 }
 
 // WriteHeader settles the headers of the final answer.
@@ -155,7 +223,9 @@ func (s *settler) settle(status int) {
 		return
 	}
 	if policy != s.handler.policy {
-		s.handler.policy.Retract(s.Header(), s.conn())
+		early := s.conn()
+		early.Code = nil // Apply knew of none.
+		s.handler.policy.Retract(s.Header(), early)
 	}
 	policy.Settle(s.Header(), status, s.conn())
 }
@@ -165,9 +235,13 @@ func (s *settler) policy() *headers.Policy {
 	if s.handler.paths == nil || !s.exchange.Canonical {
 		return s.handler.policy
 	}
-	match := s.handler.paths.Lookup(http.MethodGet, s.exchange.Target.Path)
-	if own := s.handler.of[match.Rule()]; own != nil {
-		return own
+	// An application may cut path parameters off, or take an encoded slash for one: the
+	// part that it would serve then counts first.
+	path, bare := s.exchange.Target.Path, s.exchange.BarePath()
+	for _, reading := range []string{strings.ReplaceAll(bare, "%2F", "/"), bare, path} {
+		if own := s.handler.of[s.handler.paths.Lookup(http.MethodGet, reading).Rule()]; own != nil {
+			return own
+		}
 	}
 	return s.handler.policy
 }
@@ -199,6 +273,7 @@ func (s *settler) begin() {
 // Interface guards.
 var (
 	_ caddy.Provisioner           = (*Handler)(nil)
+	_ caddy.CleanerUpper          = (*Handler)(nil)
 	_ caddyhttp.MiddlewareHandler = (*Handler)(nil)
 	_ http.ResponseWriter         = (*settler)(nil)
 	_ io.ReaderFrom               = (*settler)(nil)

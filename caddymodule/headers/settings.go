@@ -41,6 +41,26 @@ type Settings struct {
 	CSP []headers.Directive `json:"csp,omitempty"`
 	// ReportOnly sends the policy as Content-Security-Policy-Report-Only.
 	ReportOnly bool `json:"report_only,omitempty"`
+	// Enforce enforces the policy of a part of a site whose own is on trial.
+	Enforce bool `json:"enforce,omitempty"`
+	// Inline brings inline code of pages from the upstream under the policy: "nonce"
+	// gives each script and style of a page a nonce of the answer, "hash" puts their
+	// hashes into the policy (for static pages), "pin" gives the nonce to those only
+	// that stand in a file of hashes. It needs the transport moat. Default: inline code
+	// does not run.
+	Inline string `json:"inline,omitempty"`
+	// Pins is the file of hashes for pin.
+	Pins string `json:"pins,omitempty"`
+	// Learn gives everything the nonce and adds its hash to the file: for a while in
+	// which the application is known to be as it should. Default: false.
+	Learn bool `json:"learn,omitempty"`
+	// MaxInline is the longest inline script or style in bytes that can be pinned, and
+	// the longest page that can be hashed. Default: 262144 for pin, 4194304 for hash; at
+	// most 4194304.
+	MaxInline int64 `json:"max_inline,omitempty"`
+	// Report opens a collector at this path, which needs no token and is limited, and
+	// asks browsers to report violations to it. Default: nothing is reported.
+	Report string `json:"report,omitempty"`
 	// InsecureUnsafeCSP allows sources that undo the policy, such as
 	// 'unsafe-inline'. Default: such a source is an error.
 	InsecureUnsafeCSP bool `json:"insecure_unsafe_csp,omitempty"`
@@ -69,29 +89,65 @@ type Path struct {
 
 // on puts a part's settings on those of the site.
 func (p *Path) on(site Settings) Settings {
-	if p.Preset != "" {
-		return p.Settings
-	}
 	s := p.Settings
+	// Browsers keep one value for a host, whatever the path: the last they have seen.
+	s.HSTS = site.HSTS
+	if p.Preset != "" {
+		for _, f := range site.Set {
+			if names([]string{nameHSTS}, f.Name) {
+				s.Set = append(slices.Clone(s.Set), f)
+			}
+		}
+		return s
+	}
 	s.Preset = site.Preset
 	s.CSP = overlay(site.CSP, s.CSP)
-	// A header that the part treats in one way is not treated in another any more.
-	own := slices.Concat(p.Keep, p.Merge, p.Remove)
+	// A header that the part treats in one way is not treated in another any more; what
+	// is kept or merged still has the site's value as ours.
+	own := slices.Clone(p.Remove)
 	for _, f := range p.Set {
 		own = append(own, f.Name)
 	}
 	set := slices.DeleteFunc(slices.Clone(site.Set), func(f headers.Field) bool { return names(own, f.Name) })
 	s.Set = append(set, p.Set...)
+	if names(own, "Content-Security-Policy") {
+		s.CSP = p.CSP // the whole policy stands in the place of the site's lines
+	}
+	own = slices.Concat(own, p.Keep, p.Merge)
 	without := func(list []string) []string {
 		return slices.DeleteFunc(slices.Clone(list), func(n string) bool { return names(own, n) })
 	}
 	s.Keep = append(without(site.Keep), p.Keep...)
 	s.Merge = append(without(site.Merge), p.Merge...)
 	s.Remove = append(without(site.Remove), p.Remove...)
-	s.Cookies, s.HSTS, s.Cache = cmp.Or(s.Cookies, site.Cookies), cmp.Or(s.HSTS, site.HSTS), cmp.Or(s.Cache, site.Cache)
-	s.ReportOnly = s.ReportOnly || site.ReportOnly
+	s.Cookies, s.Cache = cmp.Or(s.Cookies, site.Cookies), cmp.Or(s.Cache, site.Cache)
+	s.Report = cmp.Or(s.Report, site.Report)
+	if s.Inline == "" {
+		s.Inline, s.Pins, s.Learn, s.MaxInline = site.Inline, site.Pins, site.Learn, site.MaxInline
+	}
+	s.ReportOnly = s.ReportOnly || site.ReportOnly && !s.Enforce
 	s.InsecureUnsafeCSP = s.InsecureUnsafeCSP || site.InsecureUnsafeCSP
 	return s
+}
+
+const nameHSTS = "Strict-Transport-Security"
+
+// check refuses what a part may not say, and dangerous sources of its own: that the
+// site's policy may have some says nothing of others.
+func (p *Path) check() error {
+	var errs []error
+	said := slices.Concat(p.Keep, p.Remove)
+	for _, f := range p.Set {
+		said = append(said, f.Name)
+	}
+	if p.HSTS != nil || names(said, nameHSTS) {
+		errs = append(errs, fmt.Errorf("headers: %s is the site's: browsers keep one value for a host, whatever the path", nameHSTS))
+	}
+	if len(p.CSP) > 0 && !p.InsecureUnsafeCSP {
+		_, err := headers.New(headers.Config{Preset: p.Preset, CSP: p.CSP, CSPReportOnly: true})
+		errs = append(errs, err)
+	}
+	return errors.Join(errs...)
 }
 
 // names reports whether a header is in a list, in whatever spelling.
@@ -130,6 +186,8 @@ func (s *Settings) compile() (*headers.Policy, error) {
 		Cache:         s.Cache,
 		CSP:           s.CSP,
 		CSPReportOnly: s.ReportOnly,
+		Report:        s.Report,
+		InlineCode:    s.Inline != "",
 		InsecureCSP:   s.InsecureUnsafeCSP,
 	}
 	if s.Cookies != nil {

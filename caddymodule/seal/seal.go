@@ -57,14 +57,22 @@ func (t *Transport) RoundTrip(req *http.Request) (*http.Response, error) {
 		if req.URL.Opaque != "" || !canonical(req) {
 			return refuse(req, ex, "seal.not-canonical"), nil
 		}
-		return t.HTTPTransport.RoundTrip(page(req, ex))
+		return t.send(page(req, ex), ex)
 	}
 	if reason := drift(req, ex); reason != "" {
 		return refuse(req, ex, reason), nil
 	}
 	ex.SetForward(req.Header)
 	req.Header[exchange.RequestIDHeader] = []string{ex.RequestID}
-	return t.HTTPTransport.RoundTrip(req)
+	return t.send(req, ex)
+}
+
+// send sends a request that was checked.
+func (t *Transport) send(req *http.Request, ex *exchange.Exchange) (*http.Response, error) {
+	if ex == nil || ex.Inline == nil {
+		return t.HTTPTransport.RoundTrip(req)
+	}
+	return ex.Inline(req, t.HTTPTransport.RoundTrip)
 }
 
 // drift says what changed between the decision and the wire.

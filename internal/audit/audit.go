@@ -76,6 +76,8 @@ const (
 	ActionCheckpoint = "audit.checkpoint"
 	// ActionKey says which key signs from here on, signed by the one before.
 	ActionKey = "audit.key"
+	// ActionViolation says what browsers report about a content security policy.
+	ActionViolation = "csp.violation"
 	// ActionSummary stands for refusals that were not written one by one.
 	ActionSummary = "audit.summary"
 )

@@ -25,4 +25,7 @@ type Source interface {
 	// RecordHeaders are the names of the request headers that events carry, in
 	// canonical spelling.
 	RecordHeaders() []string
+	// BeforeEnd has f called before the configuration gives the trail back, for events
+	// that were held back until then.
+	BeforeEnd(f func())
 }

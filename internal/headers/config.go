@@ -92,7 +92,7 @@ var ownWords = map[string]bool{
 	"Content-Range": true, "Content-Type": true, "Location": true, "Www-Authenticate": true,
 	"Proxy-Authenticate": true, "Allow": true, "Retry-After": true, "Sec-Websocket-Accept": true,
 	"Sec-Websocket-Extensions": true, "Sec-Websocket-Protocol": true, "X-Request-Id": true,
-	"Date": false, "Etag": false, "Last-Modified": false, "Accept-Ranges": false, "Age": false,
+	"Vary": true, "Date": false, "Etag": false, "Last-Modified": false, "Accept-Ranges": false, "Age": false,
 	"Expires": false, "Set-Cookie": false, "Ratelimit": false, "Ratelimit-Policy": false,
 }
 

@@ -52,20 +52,20 @@ func (c *Cookies) harden(lines []string, tls bool) []string {
 func (c *Cookies) one(line string, tls bool) string {
 	pair, rest, _ := strings.Cut(line, ";")
 	name, _, _ := strings.Cut(pair, "=")
-	if slices.Contains(c.Except, strings.TrimSpace(name)) {
+	if slices.Contains(c.Except, trim(name)) {
 		return line
 	}
 	var secure, httpOnly bool
 	sameSite, sites := "", 0
 	for attribute := range strings.SplitSeq(rest, ";") {
 		name, value, _ := strings.Cut(attribute, "=")
-		switch strings.ToLower(strings.TrimSpace(name)) {
+		switch strings.ToLower(trim(name)) {
 		case "secure":
 			secure = true
 		case "httponly":
 			httpOnly = true
 		case "samesite":
-			sameSite, sites = strings.ToLower(strings.TrimSpace(value)), sites+1
+			sameSite, sites = strings.ToLower(trim(value)), sites+1
 		}
 	}
 	if c.SameSite != "" && !atLeast(sameSite, c.SameSite) {
@@ -83,6 +83,9 @@ func (c *Cookies) one(line string, tls bool) string {
 	return line
 }
 
+// trim takes off what browsers do: spaces and tabs, and nothing else that is white.
+func trim(s string) string { return strings.Trim(s, " \t") }
+
 // sameSites are the attributes for the values of SameSite.
 var sameSites = map[string]string{"lax": "; SameSite=Lax", "strict": "; SameSite=Strict"}
 
@@ -96,7 +99,7 @@ func withoutSameSite(line string) string {
 	kept := parts[:1]
 	for _, part := range parts[1:] {
 		name, _, _ := strings.Cut(part, "=")
-		if !strings.EqualFold(strings.TrimSpace(name), "samesite") {
+		if !strings.EqualFold(trim(name), "samesite") {
 			kept = append(kept, part)
 		}
 	}

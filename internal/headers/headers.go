@@ -82,9 +82,8 @@ func (p *Policy) Inline() bool { return p.inline }
 // An informational status (1xx) is not final and changes nothing, except 101,
 // after which no other follows.
 //
-// Keys of http.TrailerPrefix are not touched, and a name announced in Trailer
-// is not removed, since net/http sends that trailer from the same map. A
-// header of the policy gets its value even if it is announced.
+// Keys of http.TrailerPrefix are not touched. A name that is announced in Trailer is
+// removed like others: a proxy adds the trailer's value after the body.
 //
 // Not Modified (304) updates what a browser has stored: a policy for inline code is
 // left out there, for it would not fit the stored page.
@@ -216,22 +215,8 @@ func (p *Policy) fold(h http.Header) {
 // strip deletes the headers that say what the answer was made with.
 func (p *Policy) strip(h http.Header) {
 	for _, name := range p.removed {
-		if _, ok := h[name]; ok && !announced(h["Trailer"], name) {
-			delete(h, name)
-		}
+		delete(h, name)
 	}
-}
-
-// announced reports whether a Trailer header names the field.
-func announced(trailer []string, name string) bool {
-	for _, list := range trailer {
-		for item := range strings.SplitSeq(list, ",") {
-			if strings.EqualFold(strings.TrimSpace(item), name) {
-				return true
-			}
-		}
-	}
-	return false
 }
 
 // mode says whose value wins.

@@ -190,3 +190,22 @@ func TestOnePolicyServesManyAnswersAtOnce(t *testing.T) {
 		}
 	}
 }
+
+func TestValuesThatBrowsersIgnoreAreNoValues(t *testing.T) {
+	for name, value := range map[string]string{
+		"Permissions-Policy":         "camera=('self')",
+		"Strict-Transport-Security":  `max-age="1`,
+		"Cross-Origin-Opener-Policy": "same-origin; =",
+	} {
+		if _, err := headers.New(headers.Config{Set: set(name, value)}); err == nil {
+			t.Errorf("set %s %s is accepted", name, value)
+		}
+		h := answer(policy(t, headers.Config{Keep: []string{name}}), 200, overTLS, func(h http.Header) { h.Set(name, value) })
+		if h.Get(name) == value {
+			t.Errorf("%s: the upstream's %s is kept", name, value)
+		}
+	}
+	if _, err := headers.New(headers.Config{Set: set("Cross-Origin-Opener-Policy", `same-origin; report-to="coop"`)}); err != nil {
+		t.Error(err)
+	}
+}

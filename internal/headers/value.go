@@ -25,7 +25,7 @@ var known = map[string]func(string) string{
 	nameFrame:       word("DENY", "SAMEORIGIN"),
 	nameReferrer:    referrerProblem,
 	namePermissions: permissionsProblem,
-	nameCOOP:        token("same-origin", "same-origin-allow-popups", "noopener-allow-popups", "unsafe-none"),
+	nameCOOP:        coopProblem,
 	nameCOEP:        token("require-corp", "credentialless", "unsafe-none"),
 	nameCORP:        token("same-origin", "same-site", "cross-origin"),
 	nameOAC:         token("?1", "?0"),
@@ -82,6 +82,19 @@ func token(words ...string) func(string) string {
 	}
 }
 
+// coopProblem accepts a token with nothing but a place for reports.
+func coopProblem(value string) string {
+	item, params, has := strings.Cut(value, ";")
+	if why := token("same-origin", "same-origin-allow-popups", "noopener-allow-popups", "unsafe-none")(item); why != "" {
+		return why
+	}
+	name, place, _ := strings.Cut(strings.TrimSpace(params), "=")
+	if has && (name != "report-to" || len(place) < 3 || place[0] != '"' || place[len(place)-1] != '"') {
+		return `what follows ; must be report-to="NAME"`
+	}
+	return ""
+}
+
 // referrerProblem accepts a list, of which browsers obey the last they know.
 func referrerProblem(value string) string {
 	check := word("no-referrer", "no-referrer-when-downgrade", "origin", "origin-when-cross-origin",
@@ -107,6 +120,9 @@ func permissionsProblem(value string) string {
 			!closed && list != "*" && list != "self" {
 			return fmt.Sprintf("at %q: write feature=() or feature=(self \"https://example.com\")", clip(member))
 		}
+	}
+	if strings.ContainsRune(value, '\'') {
+		return "keywords have no quotes here, as in camera=(self)"
 	}
 	return ""
 }
@@ -145,7 +161,11 @@ func parseHSTS(value string) (h hsts, why string) {
 		case seen[name]:
 			return h, fmt.Sprintf("%q stands twice", clip(name))
 		case name == "max-age":
-			seconds, err := strconv.ParseUint(strings.Trim(strings.TrimSpace(arg), `"`), 10, 64)
+			arg = strings.TrimSpace(arg)
+			if inner, quoted := strings.CutPrefix(arg, `"`); quoted && strings.HasSuffix(inner, `"`) {
+				arg = strings.TrimSuffix(inner, `"`)
+			}
+			seconds, err := strconv.ParseUint(arg, 10, 64)
 			if err != nil {
 				return h, "max-age must be a number of seconds"
 			}

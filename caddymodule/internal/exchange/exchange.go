@@ -99,6 +99,13 @@ type Exchange struct {
 	// TrailDown is the reason why the audit trail cannot take an event now.
 	TrailDown error
 
+	// Inline sends a request to the upstream so that the inline code of its answer can
+	// be brought under the content security policy. Nil: it is sent as it is.
+	Inline func(req *http.Request, next func(*http.Request) (*http.Response, error)) (*http.Response, error)
+
+	// Collected says that the request brought reports, which are events of their own.
+	Collected bool
+
 	// Response is the writer that answers must go through: the innermost one
 	// of Moat's, so that headers are settled and bytes are counted.
 	Response http.ResponseWriter
