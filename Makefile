@@ -7,7 +7,7 @@ TOOLS         := $(CURDIR)/.tools
 FUZZTIME      ?= 10s
 FUZZPROCS     ?= 2
 
-.PHONY: all build demo test vet fmt lint unit race coverage integration fuzz fuzz-smoke soak bench interop xcaddy system clean
+.PHONY: all build demo test vet fmt lint unit race coverage integration fuzz fuzz-smoke soak bench interop browser-test xcaddy system clean
 
 all: build
 
@@ -68,6 +68,12 @@ bench:
 interop: build
 	@./scripts/system nodejs npm
 	MOAT_BIN=$(CURDIR)/moat ./scripts/interop
+
+# Applications that other people wrote, used in a browser through the gateway.
+# Longer than the tests, and not part of them.
+browser-test: build
+	@./scripts/system chromium nodejs npm
+	MOAT_BIN=$(CURDIR)/moat ./scripts/browser
 
 # What the system itself has to provide for the tests.
 system:
