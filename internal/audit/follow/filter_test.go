@@ -97,14 +97,14 @@ func TestWhatIsFilteredOutDoesNotComeAgain(t *testing.T) {
 		f.settle()
 		f.stop()
 		sink.want(t, want)
-		if len(sink.calls) != 2 {
+		if sink.deliveries() != 2 {
 			t.Errorf("deliveries of %v lines, want two of five", sink.calls)
 		}
-		before := len(sink.calls)
+		before := sink.deliveries()
 		again := j.start(t, sink, only)
 		again.settle()
-		if len(sink.calls) != before || again.Position() != 3001 {
-			t.Errorf("after a restart %d deliveries and position %d", len(sink.calls)-before, again.Position())
+		if sink.deliveries() != before || again.Position() != 3001 {
+			t.Errorf("after a restart %d deliveries and position %d", sink.deliveries()-before, again.Position())
 		}
 	})
 }

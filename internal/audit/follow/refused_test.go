@@ -92,7 +92,7 @@ func TestAServerThatRefusesEverythingIsAFailureAndLosesNothing(t *testing.T) {
 		if s := f.State(); s.Position != 0 || s.SetAside != 0 || s.Failures < 100 || s.LastError == "" {
 			t.Fatalf("state = %+v", s)
 		}
-		if calls := len(sink.calls); calls > 60_000 {
+		if calls := sink.deliveries(); calls > 60_000 {
 			t.Errorf("%d requests in an hour", calls)
 		}
 		mended.Store(true)
@@ -285,8 +285,8 @@ func TestAPoisonWithoutAReasonIsSetAside(t *testing.T) {
 		f := j.start(t, sink, nil)
 		f.settle()
 		sink.want(t, except(events(1, 3), 2))
-		if len(sink.calls) != 2 || f.State().SetAside != 1 {
-			t.Errorf("%d deliveries, state %+v", len(sink.calls), f.State())
+		if sink.deliveries() != 2 || f.State().SetAside != 1 {
+			t.Errorf("%d deliveries, state %+v", sink.deliveries(), f.State())
 		}
 	})
 }

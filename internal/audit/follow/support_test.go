@@ -122,6 +122,13 @@ func (m *memory) Deliver(ctx context.Context, lines []follow.Line) error {
 	return nil
 }
 
+// deliveries is how many there were.
+func (m *memory) deliveries() int {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return len(m.calls)
+}
+
 func (m *memory) got() []string {
 	m.mu.Lock()
 	defer m.mu.Unlock()

@@ -118,6 +118,8 @@ var operations = map[string]operation{
 	"store.degraded":  {0, activity{11, "Deactivate"}, "Limit Store", "database", "error"},
 	"store.recovered": {0, activity{10, "Activate"}, "Limit Store", "database", "info"},
 
+	audit.ActionViolation: {0, activity{}, "Page", "web", "info"},
+
 	"sink.failing":   {0, activity{11, "Deactivate"}, "Audit Sink", "process", "info"},
 	"sink.recovered": {0, activity{10, "Activate"}, "Audit Sink", "process", "info"},
 	"sink.lost":      {0, activity{}, "Audit Sink", "process", "info"},

@@ -128,3 +128,14 @@ func TestMemoryStaysFlat(t *testing.T) {
 		}
 	}
 }
+
+func TestAHugeScriptDoesNotStayInMemory(t *testing.T) {
+	page := "<script>" + strings.Repeat("x", 3<<20) + "</script><p>"
+	r := reader(t, strings.NewReader(page+strings.Repeat("x", 1<<20)), inline.Config{Pins: inline.NewPins(0), MaxContent: 4 << 20})
+	if _, err := io.CopyN(io.Discard, r, 3<<20+500_000); err != nil {
+		t.Fatal(err)
+	}
+	if held := r.Held(); held > 1<<20 {
+		t.Errorf("%d bytes held behind the script", held)
+	}
+}

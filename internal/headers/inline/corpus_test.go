@@ -67,6 +67,8 @@ var nasty = map[string]string{
 	"double escaped ends":       "<script§><!-- <script> </script> </script><script§>1</script>",
 	"double escaped dashes":     "<script§><!-- <script> --></script><script§>1</script>",
 	"escaped at once":           "<script§><!--></script><script§>1</script><script§><!---></script><script§></script>",
+	"escaped, then not":         "<script§><!--><script></script><script§>1</script>",
+	"comment in double escaped": "<script§><!--<script><!--</script>'<script>'--></script><script§>1</script>",
 	"not escaped":               "<script§><!-<script></script><script§>1</script><script§><!x<script></script><script§></script>",
 	"escaped other word":        "<script§><!-- <scripts> </script><script§>1</script>",
 	"escaped word broken":       "<script§><!-- <scr-ipt> <script1></script><script§>1</script>",
@@ -123,7 +125,8 @@ var malformed = map[string]string{
 	"two svg, one end":      "<svg><g><svg></g><style§></style>",
 	"annotation":            "<math><annotation-xml><svg><style§></style></svg></math>",
 	"template in a select":  "<select><template></template></select><style§></style>",
-	"long name in a title":  "<svg><title><" + strings.Repeat("x", 30) + "/><style§></style>",
+	"long name in a title":  "<svg><title><" + strings.Repeat("x", 30) + "/></title></svg><style§></style>",
+	"other end in a select": "<select></p></select><style§></style>",
 	"long name in a select": "<select><" + strings.Repeat("x", 30) + "><script§></script>",
 }
 

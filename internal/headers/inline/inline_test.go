@@ -132,6 +132,22 @@ func TestAnErrorComesBehindWhatWasRead(t *testing.T) {
 	}
 }
 
+func TestATagOf64KiBGetsTheNonceAndALongerOneDoesNot(t *testing.T) {
+	for size, want := range map[int]int{64 << 10: 1, 64<<10 + 1: 0} {
+		page := "<script " + strings.Repeat("x", size-9) + "></script>"
+		for _, at := range []int{0, 1, 100, size - 1, size} {
+			r := reader(t, halves(page, at), inline.Config{})
+			var got strings.Builder
+			if _, err := io.CopyBuffer(&got, struct{ io.Reader }{r}, make([]byte, 128<<10)); err != nil {
+				t.Fatal(err)
+			}
+			if n := strings.Count(got.String(), nonce); n != want {
+				t.Errorf("%d bytes cut at %d: %d nonces", size, at, n)
+			}
+		}
+	}
+}
+
 // idle sends nothing, for ever.
 type idle struct{}
 
@@ -178,7 +194,8 @@ func TestFindingsNameWhatANonceDoesNotCover(t *testing.T) {
 		"url of an object":     {`<object data=javascript:>`, "javascript_url 0 object data"},
 		"no url":               {`<a href="/javascript:"><a href=javascript><a title=javascript:x><a href='x javascript:'>`, ""},
 		"style":                {`<a style=secret>`, "style_attribute 0 a style"},
-		"srcdoc":               {`<iframe srcdoc="<script>secret</script>"></iframe><p srcdoc>`, "srcdoc 0 iframe srcdoc"},
+		"srcdoc":               {`<iframe srcdoc="<script>secret</script>"></iframe>`, "srcdoc 0 iframe srcdoc"},
+		"srcdoc of no frame":   {`<p srcdoc=x>`, ""},
 		"end tag":              {`</a onclick=x style=y>`, ""},
 		"comment":              {`<!-- <a onclick=x> --><textarea><a onclick=x></textarea>`, ""},
 		"cut":                  {`<a onclick=x`, ""},

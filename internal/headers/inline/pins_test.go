@@ -53,6 +53,7 @@ func TestOnlyWhatIsPinnedGetsTheNonce(t *testing.T) {
 		"comment in svg":               `<svg><script>plain()<!-- --></script></svg><svg><style>g{}</></style><style>g{}</ x></style></svg>`,
 		"section in svg":               `<svg><style><![CDATA[g{}]]></style></svg>`,
 		"element in svg":               `<svg><style>g{}<s></style><style§>g{}</style><style>g{}<script></style></script></style></svg>`,
+		"source in a style of svg":     `<svg><style>g{}<script href=/svg.js></script></style></svg>`,
 		"other end in svg":             `<svg><style>g{}</script></style></svg>`,
 		"question mark in svg":         `<svg><style>g{}<?></style></svg>`,
 		"unsure, plain":                `<svg><p><script§>plain()</script>`,
@@ -62,7 +63,7 @@ func TestOnlyWhatIsPinnedGetsTheNonce(t *testing.T) {
 		"unsure, in svg":               `<svg><p><svg><script§>plain()</script><script src=/app.js></script><script/>plain()</script>`,
 		"data":                         `<script type=application/json>{}</script><script type="text/x-template"><script></script>`,
 		"data of a type that runs":     `<script type=" Text/JavaScript ">evil()</script><script type="">evil()</script><script§ type=>plain()</script>`,
-		"type twice":                   `<script type=text/javascript type=text/plain>evil()</script>`,
+		"type twice":                   `<script type=text/javascript type=text/plain>evil()</script><script§ type=text/javascript type=text/plain>plain()</script>`,
 		"import map":                   `<script type=importmap>{}</script><script type=speculationrules>{}</script>`,
 		"comment that hides an end":    `<script>plain()<!-- <script></script></script><script§>plain()</script>`,
 		"end tag with attributes":      `<script§>plain()</script a="<script>"><script§>plain()</script/>`,
@@ -136,6 +137,32 @@ func TestLearningKeepsThePageWorking(t *testing.T) {
 	}
 	if pins.Len() != 1 || !pins.Has(inline.HashScript([]byte("1"))) {
 		t.Errorf("learned %s", pins.Snapshot())
+	}
+}
+
+func TestWhatBrowsersMayReadInAnotherWayIsNamed(t *testing.T) {
+	for page, want := range map[string]bool{
+		"<svg><style>a<!-- --></style></svg>":       true,
+		"<svg><style>a<b></style></svg>":            true,
+		"<svg><style>a< </style></svg>":             true,
+		"<svg><style>a&lt;</style></svg>":           true,
+		"<svg><style>a</script></style></svg>":      true,
+		"<svg><style>a<script></script></style>":    true,
+		"<svg><p><script src=x></script>":           true,
+		"<svg><script/><style/></svg>":              false,
+		"<svg><style>a</style></svg>":               false,
+		"<script type=text/plain>a&lt;b</script>":   false,
+		"<script>a&lt;b</script><style>a<b</style>": false,
+	} {
+		for _, learn := range []bool{true, false} {
+			named := false
+			got := rewrite(t, strings.NewReader(page), inline.Config{Pins: inline.NewPins(0), Learn: learn, OnFinding: func(f inline.Finding) {
+				named = named || f.Kind == inline.Ambiguous
+			}})
+			if named != want || strings.Contains(got, nonce) != learn {
+				t.Errorf("%s: named is %v: %s", page, named, got)
+			}
+		}
 	}
 }
 
