@@ -50,7 +50,7 @@ integration: build
 
 # Each fuzz target for FUZZTIME, one after the other.
 fuzz-smoke:
-	@./scripts/fuzz 5s
+	@./scripts/fuzz 3s
 
 fuzz:
 	@./scripts/fuzz $(FUZZTIME)
