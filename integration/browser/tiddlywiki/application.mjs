@@ -30,6 +30,9 @@ export async function use(page) {
   ])
   assert.equal(saved.status(), 204, 'the tiddler is saved')
   await page.goto(new URL(`#${encodeURIComponent(title)}`, page.url()).href)
+  // It saves which tiddlers are open a moment later; a reload would cut that off.
+  await page.waitForLoadState('networkidle')
+  await page.locator('body:not(.tc-dirty)').waitFor()
   await page.reload()
   await page.locator('.tc-tiddler-body strong', { hasText: 'strangers' }).first().waitFor()
 }
