@@ -1,8 +1,9 @@
 // Unmodified applications behind the gateway, used in a real browser. Each has a
 // folder with its Caddyfile, with what starts and uses it, and with the
-// violations of its policy that are known and harmless. `make browser-test` runs
-// this; with SURVEY=1 the html preset is sent for the browser to report on
-// instead, and what it would have blocked is printed.
+// violations of its policy that are known and harmless. MDN's HTTP Observatory then
+// grades the page of each. `make browser-test` runs this; with SURVEY=1 the html
+// preset is sent for the browser to report on instead, and what it would have
+// blocked is printed.
 import assert from 'node:assert/strict'
 import { mkdir, mkdtemp, readFile, rm, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
@@ -11,6 +12,7 @@ import { after, before, test } from 'node:test'
 import { fileURLToPath } from 'node:url'
 import { openBrowser, openSite } from './rig/browser.mjs'
 import { startGateway, surveyPolicy } from './rig/gateway.mjs'
+import { costs, observe, printVerdict } from './rig/observatory.mjs'
 import { freePort, lastFirst, lastLines } from './rig/process.mjs'
 import { compare, print, sameTrouble, sameViolation, short, summary } from './rig/violations.mjs'
 import * as reflecting from './reflecting/application.mjs'
@@ -30,7 +32,9 @@ before(async () => {
 
 after(() => rm(homes, { recursive: true, force: true }))
 
-for (const name of ['node-red', 'tiddlywiki', 'pocketbase', 'reflecting']) {
+const names = ['node-red', 'tiddlywiki', 'pocketbase', 'reflecting']
+
+for (const name of names) {
   test(`${name} works behind the gateway`, { timeout: budget }, async (t) => {
     const application = await import(`./${name}/application.mjs`)
     const policy = surveying ? surveyPolicy : undefined
@@ -44,6 +48,20 @@ for (const name of ['node-red', 'tiddlywiki', 'pocketbase', 'reflecting']) {
       tell(name, noticed, origin)
     }
     if (!surveying) await judge(name, noticed, origin)
+  })
+}
+
+for (const name of names) {
+  test(`the Observatory gives ${name} an A+`, { timeout: budget, skip: surveying }, async (test) => {
+    const t = lastFirst(test)
+    const application = await import(`./${name}/application.mjs`)
+    const gateway = await guard(t, name, application, { host: `${name}.moat.test` })
+    const verdict = await observe(t, gateway, application.path)
+    printVerdict(name, verdict)
+    // What it wanted from elsewhere would be missing in its verdict.
+    assert.deepEqual(verdict.refused, [], 'it asked elsewhere')
+    assert.ok(verdict.policy, 'the page has no policy')
+    assert.equal(verdict.grade, 'A+', `score ${verdict.score}: ${costs(verdict).join('; ')}`)
   })
 }
 
@@ -72,14 +90,19 @@ async function taken(page, origin, attack) {
   return page.evaluate(() => Boolean(globalThis.taken))
 }
 
-// visit starts the application, the gateway before it and a browser, and opens
-// the application's page. The policy takes the place of the Caddyfile's.
-async function visit(test, name, application, policy) {
-  const t = lastFirst(test)
+// guard starts the application and the gateway before it.
+async function guard(t, name, application, options) {
   const home = await mkdtemp(join(homes, `${name}-`))
   const upstream = await freePort()
   await application.serve(t, join(home, 'application'), upstream)
-  const gateway = await startGateway(t, { home: join(home, 'gateway'), folder: join(here, name), upstream, policy })
+  return startGateway(t, { home: join(home, 'gateway'), folder: join(here, name), upstream, ...options })
+}
+
+// visit opens the application's page in a browser. The policy takes the place of
+// the Caddyfile's.
+async function visit(test, name, application, policy) {
+  const t = lastFirst(test)
+  const gateway = await guard(t, name, application, { policy })
   const browser = await openBrowser(t)
   const { page, noticed } = await openSite(browser, gateway.origin)
   page.setDefaultTimeout(30_000)

@@ -1,6 +1,7 @@
 // A gateway process before one application.
 import { copyFile, mkdir, readFile, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
+import tls from 'node:tls'
 import { eventually, freePort, lastLines, serving, start } from './process.mjs'
 
 // cspBlock is the block of a Caddyfile that says the content security policy. It
@@ -18,13 +19,29 @@ export function withPolicy(caddyfile, lines) {
     [`${indent}csp {`, ...lines.map((line) => `${indent}\t${line}`), `${indent}}`, ''].join('\n'))
 }
 
+const ownSite = 'https://localhost:{$MOAT_PORT} {'
+const noRedirects = 'auto_https disable_redirects'
+
+// atHost returns the Caddyfile with its site at another name, and with a port that
+// leads http to https, as a gateway on the internet has one.
+function atHost(caddyfile, host, httpPort) {
+  for (const part of [ownSite, noRedirects]) {
+    if (caddyfile.split(part).length !== 2) throw new Error(`the Caddyfile does not say ${part} once`)
+  }
+  return caddyfile.replace(ownSite, () => `https://${host} {`)
+    .replace(noRedirects, () => `http_port ${httpPort}\n\thttps_port {$MOAT_PORT}`)
+}
+
 // startGateway starts a gateway with the Caddyfile of the application, which
 // names its places by MOAT_PORT, MOAT_UPSTREAM and MOAT_HOME. Where its csp block names
-// MOAT_PINS, what the file pins beside it holds is what was learned.
-export async function startGateway(t, { home, folder, upstream, policy }) {
+// MOAT_PINS, what the file pins beside it holds is what was learned. With a host,
+// the site has that name instead of localhost, and a port for http.
+export async function startGateway(t, { home, folder, upstream, policy, host = '' }) {
   const port = await freePort()
+  const httpPort = host ? await freePort() : 0
   let caddyfile = await readFile(join(folder, 'Caddyfile'), 'utf8')
   if (policy) caddyfile = withPolicy(caddyfile, policy)
+  if (host) caddyfile = atHost(caddyfile, host, httpPort)
   await mkdir(home, { recursive: true })
   const file = join(home, 'Caddyfile')
   if (caddyfile.includes('MOAT_PINS')) {
@@ -42,5 +59,22 @@ export async function startGateway(t, { home, folder, upstream, policy }) {
     return running.output.includes('serving initial configuration')
   })
   await serving(running, port, 'the gateway')
-  return { running, port, origin: `https://localhost:${port}` }
+  const authority = join(home, 'caddy', 'pki', 'authorities', 'local', 'root.crt')
+  if (host) {
+    await serving(running, httpPort, 'the redirects')
+    await eventually('the certificate', () => certified(port, host, authority))
+  }
+  return { running, home, host, port, httpPort, authority, origin: `https://localhost:${port}` }
+}
+
+// certified tells whether the site has its certificate, which Caddy obtains after
+// it began to serve.
+async function certified(port, host, authority) {
+  const ca = await readFile(authority).catch(() => undefined)
+  if (!ca) return false
+  return new Promise((resolve) => {
+    const socket = tls.connect({ host: '127.0.0.1', port, servername: host, ca })
+    socket.once('secureConnect', () => { socket.destroy(); resolve(true) })
+    socket.once('error', () => resolve(false))
+  })
 }
