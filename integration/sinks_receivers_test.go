@@ -120,10 +120,21 @@ func (c *moodyConn) Read(p []byte) (int, error) {
 		}
 		n, err := c.Conn.Read(p)
 		if f, _ := c.of.now(); f == hanging && err == nil {
-			return 0, io.ErrUnexpectedEOF // what came belongs to nobody
+			c.lose()
+			return 0, io.ErrUnexpectedEOF
 		}
 		return n, err
 	}
+}
+
+// lose breaks the connection with a reset, as a system does for a process that
+// has not read what came. An orderly close would say that all of it was read,
+// and for syslog that is the only confirmation there is.
+func (c *moodyConn) lose() {
+	if tcp, ok := c.Conn.(*net.TCPConn); ok {
+		_ = tcp.SetLinger(0)
+	}
+	_ = c.Conn.Close()
 }
 
 // Close implements net.Conn.
