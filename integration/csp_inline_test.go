@@ -8,6 +8,7 @@ import (
 	"compress/zlib"
 	"fmt"
 	"io"
+	"net/http"
 	"net/url"
 	"os"
 	"path/filepath"
@@ -198,4 +199,44 @@ func TestOnlyPinnedScriptsGetTheNonce(t *testing.T) {
 	if out, exit := s.validate(t); exit == 0 || !strings.Contains(out, "has no hash") {
 		t.Errorf("an empty file of hashes: exit %d\n%s", exit, lastLines(out, 3))
 	}
+}
+
+// A page that goes through the rewriter takes no more memory than another body.
+func TestAHugePageStaysOutOfMemory(t *testing.T) {
+	t.Parallel()
+	upstream := startUpstream(t, streamUpstream)
+	s := startSite(t, siteConfig{Headers: "headers html {\n csp {\n nonce\n }\n}", Rules: publicRules, Upstream: upstream.Addr}, nil)
+	if a := s.get(t, "/page/markup/1", asksForPage); a.Status != 200 || len(nonceIn.FindAll(a.Body, -1)) < 10_000 {
+		t.Fatalf("status %d, %d bytes", a.Status, len(a.Body))
+	}
+	before := s.statusKiB(t, "VmRSS")
+	for _, kind := range []string{"script", "markup"} {
+		if n := s.discard(t, "/page/"+kind+"/40"); n < 100<<20 {
+			t.Errorf("%s: %d bytes", kind, n)
+		}
+	}
+	if grown := s.statusKiB(t, "VmHWM") - before; grown > flatKiB {
+		t.Errorf("the gateway grew by %d KiB, want at most %d", grown, flatKiB)
+	}
+}
+
+// discard downloads a page as a browser asks for it, and returns its size.
+func (s *site) discard(t testing.TB, path string) int64 {
+	t.Helper()
+	req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, "http://"+s.Addr+path, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	req.Header.Set("Accept", "text/html")
+	req.Header.Set("Accept-Encoding", "identity")
+	resp, err := s.web.Do(req)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = resp.Body.Close() }()
+	n, err := io.Copy(io.Discard, resp.Body)
+	if err != nil || resp.StatusCode != http.StatusOK || resp.ContentLength >= 0 {
+		t.Fatalf("%s: status %d, length %d, %d bytes, %v", path, resp.StatusCode, resp.ContentLength, n, err)
+	}
+	return n
 }

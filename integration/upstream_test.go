@@ -84,6 +84,7 @@ func streams() http.Handler {
 	mux.HandleFunc("GET /events", func(w http.ResponseWriter, r *http.Request) { sendEvents(w, r, release) })
 	mux.HandleFunc("POST /release", func(http.ResponseWriter, *http.Request) { release <- struct{}{} })
 	mux.HandleFunc("GET /down/{mib}", download)
+	mux.HandleFunc("GET /page/{kind}/{scripts}", sendPage)
 	mux.HandleFunc("POST /up", func(w http.ResponseWriter, r *http.Request) {
 		sum := crc32.NewIEEE()
 		n, err := io.Copy(sum, r.Body)
@@ -150,4 +151,41 @@ func download(w http.ResponseWriter, r *http.Request) {
 			return
 		}
 	}
+}
+
+// The lines of the pages: a minified script, in which about one byte in 250 is a
+// '<', a script with ten times as many, and a row that is nothing but tags.
+var pageLines = map[string]string{
+	"script": strings.Repeat("function f(a,b){return a.length>b?g(a,b):h(b)}", 4) + "for(var i=0;i<9;i++)g('<p>')\n",
+	"dense":  "if(a.length<b)return'<p>'+a;i<9\n",
+	"markup": `</script><div class="a b c"><a href="/x?y=1" title='z'>text and more</a></div><script>` + "\n",
+}
+
+// scriptBytes is the size of an application in one file (TiddlyWiki 5.3).
+const scriptBytes = 2_700_000
+
+// sendPage sends a page with so many scripts of 2.7 MB, as an application in one
+// file has one.
+func sendPage(w http.ResponseWriter, r *http.Request) {
+	line, known := pageLines[r.PathValue("kind")]
+	scripts, err := strconv.Atoi(r.PathValue("scripts"))
+	if err != nil || !known || scripts < 1 || scripts > 200 {
+		http.Error(w, "page", http.StatusBadRequest)
+		return
+	}
+	const head, begin, end, foot = "<!DOCTYPE html><title>x</title><p>y", "<script>", "</script>", "<p>z\n"
+	block := strings.Repeat(line, 64<<10/len(line)+1)
+	w.Header().Set("Content-Type", "text/html; charset=utf-8")
+	w.Header().Set("Content-Length", strconv.Itoa(len(head)+len(foot)+scripts*(len(begin)+scriptBytes/len(block)*len(block)+len(end))))
+	_, _ = io.WriteString(w, head)
+	for range scripts {
+		_, _ = io.WriteString(w, begin)
+		for range scriptBytes / len(block) {
+			if _, err := io.WriteString(w, block); err != nil {
+				return
+			}
+		}
+		_, _ = io.WriteString(w, end)
+	}
+	_, _ = io.WriteString(w, foot)
 }
