@@ -94,6 +94,27 @@ func TestAPageCostsFewAllocations(t *testing.T) {
 	}
 }
 
+// Every Read may become a packet, so the nonces travel with what they stand in.
+func TestNoncesNeedNoReadsOfTheirOwn(t *testing.T) {
+	page := strings.Repeat("<p>"+strings.Repeat("text ", 200)+"<script>x()</script>", 500)
+	count := func(src io.Reader) (reads int) {
+		buffer := make([]byte, 32<<10)
+		for {
+			n, err := src.Read(buffer)
+			if n > 0 {
+				reads++
+			}
+			if err != nil {
+				return reads
+			}
+		}
+	}
+	plain := count(strings.NewReader(page))
+	if got := count(reader(t, strings.NewReader(page), inline.Config{})); got > plain+plain/4 {
+		t.Errorf("%d reads for a page that takes %d without nonces", got, plain)
+	}
+}
+
 // endless repeats a page.
 type endless struct {
 	page string

@@ -165,7 +165,7 @@ func (r *Rewriter) Read(p []byte) (int, error) {
 		if r.err != nil {
 			return 0, r.err
 		}
-		n, read := r.pull(p[:min(len(p), maxRead)])
+		n, read := r.pull(p)
 		if n > 0 {
 			return n, nil
 		}
@@ -177,10 +177,12 @@ func (r *Rewriter) Read(p []byte) (int, error) {
 }
 
 // pull reads once, straight into the caller's memory, and returns how much of
-// it may be delivered and how much was read.
+// it may be delivered and how much was read. It leaves an eighth of the memory
+// for the nonces, so that they need no second Read, which is a packet of its own
+// where every piece is flushed.
 func (r *Rewriter) pull(p []byte) (n, read int) {
 	r.out, r.sent = reuse(r.out), 0
-	read, err := r.src.Read(p)
+	read, err := r.src.Read(p[:min(len(p)-len(p)/8, maxRead)])
 	r.scan(p[:read])
 	if err != nil {
 		r.err = err
