@@ -82,6 +82,8 @@ func (a *answer) conclude() {
 		a.refused(&exchange.Refusal{Code: denial.Forbidden.Name, Status: denial.Forbidden.Status, Reason: a.walk.seal})
 	case ex != nil && ex.Decided:
 		a.allowed(ex)
+	case ex != nil && ex.Collected:
+		a.Verdict = verdict{Result: resultAllowed, Reason: "csp.collected", Says: explanation.Sentence("csp.collected"), Next: "moat_headers"}
 	default:
 		a.undecided()
 	}

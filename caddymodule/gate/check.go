@@ -14,10 +14,10 @@ func (b *block) check(h httpcaddyfile.Helper) error {
 		return h.Errf("moat: needs an rbac block with at least one rule, because nothing passes that no rule allows; " +
 			"`* /** authenticated` opens everything to authenticated callers, `* /** public` to everybody")
 	}
+	errs := b.checkReports(h, rules)
 	if b.jwt != nil {
-		return nil
+		return errors.Join(errs...)
 	}
-	var errs []error
 	for _, rule := range rules {
 		if needs := needsSomebody(rule); needs != "" {
 			errs = append(errs, h.Errf("moat: the rule at %v requires %q, but without a jwt line nobody can be known", rule["place"], needs))
@@ -29,6 +29,34 @@ func (b *block) check(h httpcaddyfile.Helper) error {
 		}
 	}
 	return errors.Join(errs...)
+}
+
+// checkReports refuses a collector in the place of something that the rules let
+// through: what is posted to its path never reaches the application.
+func (b *block) checkReports(h httpcaddyfile.Helper, rules []map[string]any) []error {
+	var errs []error
+	for _, path := range b.reportPaths() {
+		for _, rule := range rules {
+			methods, _ := rule["methods"].([]any)
+			if rule["pattern"] == path && (slices.Contains(methods, any("POST")) || slices.Contains(methods, any("*"))) {
+				errs = append(errs, h.Errf("moat: report %s: the rule at %v names the same path, and what is posted there would be taken for reports; "+
+					"choose a path that the application does not have, such as /-/csp", path, rule["place"]))
+			}
+		}
+	}
+	return errs
+}
+
+// reportPaths are where the headers of the site and of its parts ask browsers to report
+// to.
+func (b *block) reportPaths() []string {
+	var paths []string
+	for _, settings := range append([]map[string]any{b.headers}, list(map[string]any{"paths": b.paths}, "paths")...) {
+		if path, _ := settings["report"].(string); path != "" && !slices.Contains(paths, path) {
+			paths = append(paths, path)
+		}
+	}
+	return paths
 }
 
 // needsSomebody returns the requirement of a rule that an unknown caller can

@@ -235,6 +235,9 @@ func (b *block) prepare() {
 	if len(b.paths) > 0 {
 		b.headers["paths"] = b.paths
 	}
+	if len(b.reportPaths()) > 0 {
+		b.headers["site"] = b.site
+	}
 	if fold, _ := b.guard["case_insensitive"].(bool); fold {
 		b.rbac["case_insensitive"] = true
 		if len(b.paths) > 0 {
@@ -282,7 +285,7 @@ func (b *block) refusals() []json.RawMessage {
 	headers := make(map[string]any)
 	for key, value := range b.headers {
 		switch key {
-		case "paths", "inline", "pins", "learn", "max_inline", "report", "case_insensitive":
+		case "paths", "inline", "pins", "learn", "max_inline", "report", "site", "case_insensitive":
 		default:
 			headers[key] = value
 		}

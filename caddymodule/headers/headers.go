@@ -36,6 +36,8 @@ type Handler struct {
 	// Paths are parts of the site with headers of their own, chosen by the canonical
 	// path. A request whose target is refused has none and gets those of the site.
 	Paths []*Path `json:"paths,omitempty"`
+	// Site is its label in the events of the collector. The gate sets it.
+	Site string `json:"site,omitempty"`
 	// CaseInsensitive compares paths without regard to ASCII case, as the guard does.
 	CaseInsensitive bool `json:"case_insensitive,omitempty"`
 	// Mode is "enforce" (default) or "shadow": headers that would change are
@@ -71,7 +73,7 @@ func (h *Handler) Provision(ctx caddy.Context) error {
 	if h.Mode != "" && h.Mode != "enforce" && h.Mode != "shadow" {
 		return fmt.Errorf("headers: mode %.32q: must be enforce or shadow", h.Mode)
 	}
-	if h.reports, err = newCollector(ctx, h.reportPaths()); err != nil {
+	if h.reports, err = newCollector(ctx, h); err != nil {
 		return err
 	}
 	unsafe := h.InsecureUnsafeCSP
@@ -235,15 +237,34 @@ func (s *settler) policy() *headers.Policy {
 	if s.handler.paths == nil || !s.exchange.Canonical {
 		return s.handler.policy
 	}
-	// An application may cut path parameters off, or take an encoded slash for one: the
-	// part that it would serve then counts first.
-	path, bare := s.exchange.Target.Path, s.exchange.BarePath()
-	for _, reading := range []string{strings.ReplaceAll(bare, "%2F", "/"), bare, path} {
-		if own := s.handler.of[s.handler.paths.Lookup(http.MethodGet, reading).Rule()]; own != nil {
-			return own
-		}
+	if rule := s.handler.rule(s.exchange.BarePath(), s.exchange.Target.Path); rule != nil {
+		return s.handler.of[rule]
 	}
 	return s.handler.policy
+}
+
+// rule is that of the part of the site which a path belongs to; nil for the site itself.
+// An application may cut path parameters off, or take an encoded slash for one: the part
+// that it would serve then counts first.
+func (h *Handler) rule(bare, path string) *rbac.Rule {
+	for _, reading := range []string{strings.ReplaceAll(bare, "%2F", "/"), bare, path} {
+		if rule := h.paths.Lookup(http.MethodGet, reading).Rule(); h.of[rule] != nil {
+			return rule
+		}
+	}
+	return nil
+}
+
+// part is the pattern of the part of the site that a page belongs to; empty for the site
+// itself, and for a page whose path was not told.
+func (h *Handler) part(page string) string {
+	if h.paths == nil || page == "" {
+		return ""
+	}
+	if rule := h.rule(page, page); rule != nil {
+		return rule.Pattern
+	}
+	return ""
 }
 
 // Write sends the header first, as net/http would, but through here.

@@ -89,9 +89,10 @@ func NewFlood(cfg FloodConfig) *Flood {
 
 // Admit reports whether e is to be recorded by itself. It is false when e was
 // only counted and a summary will stand for it. Only refusals are ever held
-// back, and none after Close.
+// back, and none after Close; reports about a policy pass, for they are bounded
+// and counted where they come in, and a summary would not say what they are about.
 func (f *Flood) Admit(e *Event) bool {
-	if e.Outcome != Deny || e.Class.Known() != Security || f.cfg.Emit == nil {
+	if e.Outcome != Deny || e.Class.Known() != Security || e.Action == ActionViolation || f.cfg.Emit == nil {
 		return true
 	}
 	now := f.cfg.Now()

@@ -144,6 +144,16 @@ func TestOnlyRefusalsOfOneKindAreHeldBackTogether(t *testing.T) {
 	}
 }
 
+// A summary would not say what was blocked.
+func TestReportsAboutAPolicyAreNeverSummarised(t *testing.T) {
+	f := newFlood(audit.FloodConfig{})
+	e := refusal("img-src", "203.0.113.7")
+	e.Action = audit.ActionViolation
+	if got := f.send(500, e); got != 500 {
+		t.Errorf("%d of 500 passed", got)
+	}
+}
+
 func TestTheCodeCountsNotTheFineReason(t *testing.T) {
 	f := newFlood(audit.FloodConfig{Limit: 2})
 	passed := 0

@@ -18,6 +18,8 @@ type builder struct {
 	csp    CSP              // the resolved policy
 	rules  []rule
 	errs   []error
+	// endpoints is the value of Reporting-Endpoints, empty when nobody is to report.
+	endpoints string
 }
 
 func (b *builder) failf(format string, args ...any) {
@@ -84,6 +86,9 @@ func (b *builder) checkSet(what string, f Field) {
 func (b *builder) policy() *Policy {
 	csp := b.cspRule()
 	b.rules = append(b.rules, csp, b.hstsRule())
+	if b.endpoints != "" {
+		b.rules = append(b.rules, rule{name: nameEndpoints, value: b.endpoints})
+	}
 	for _, f := range b.preset.fields {
 		b.add(f)
 	}

@@ -41,7 +41,10 @@ func (b *builder) buildCSP() {
 // reportEndpoint is the name of the place for reports.
 const reportEndpoint = "moat-csp"
 
-// report adds where violations are reported, by the old directive and by the new one.
+// report adds where violations are reported. The old directive goes everywhere; the
+// new one and its header go over TLS only: Chromium prefers it to the old one also on
+// plain pages, where it then sends nothing (Reporting API section 3.3, which takes
+// endpoints of secure origins only).
 func (b *builder) report() {
 	if b.cfg.Report == "" {
 		return
@@ -56,13 +59,12 @@ func (b *builder) report() {
 			return
 		}
 	}
-	b.csp = append(slices.Clone(b.csp),
-		Directive{Name: "report-uri", Sources: []string{b.cfg.Report}}, Directive{Name: "report-to", Sources: []string{reportEndpoint}})
+	b.csp = append(slices.Clone(b.csp), Directive{Name: "report-uri", Sources: []string{b.cfg.Report}})
 	if _, set := b.set[nameEndpoints]; set {
 		b.failf("set %s: stands beside report %s, which sets it", nameEndpoints, b.cfg.Report)
 		return
 	}
-	b.preset.fields = append(b.preset.fields, Field{Name: nameEndpoints, Value: reportEndpoint + `="` + b.cfg.Report + `"`})
+	b.endpoints = reportEndpoint + `="` + b.cfg.Report + `"`
 }
 
 const ifMeant = "if that is meant, write insecure_unsafe_csp"
@@ -142,6 +144,9 @@ func (b *builder) cspRule() rule {
 	// Upgrading is an action, which a trial does not take.
 	if b.preset.upgrade && b.csp.find(upgrade) == nil && !b.cfg.CSPReportOnly {
 		tail = "; " + upgrade
+	}
+	if b.endpoints != "" {
+		tail += "; report-to " + reportEndpoint
 	}
 	r.value += tail
 	if b.cfg.CSPReportOnly {

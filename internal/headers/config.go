@@ -64,8 +64,8 @@ type Config struct {
 	// in it, and each answer adds nonces or hashes of its own (Conn.Code). Default:
 	// false.
 	InlineCode bool
-	// Report is the path to which browsers report violations: report-uri and report-to
-	// are added to the policy, and Reporting-Endpoints is sent. Default: none.
+	// Report is the path to which browsers report violations: report-uri is added to the
+	// policy, and over TLS report-to and the header Reporting-Endpoints. Default: none.
 	Report string
 	// HSTSMaxAge is how long browsers insist on TLS, in whole seconds, from one
 	// second to ten years. Default: two years (63072000 s).

@@ -195,7 +195,8 @@ func (p *Policy) Names() []string {
 }
 
 // CSP returns the content security policy as it is sent over TLS. Over a plain
-// connection the html preset leaves out upgrade-insecure-requests.
+// connection the html preset leaves out upgrade-insecure-requests, and report-to is
+// missing where there is a Report.
 func (p *Policy) CSP() string { return p.csp }
 
 // fold moves values of the policy's headers from keys in another spelling to

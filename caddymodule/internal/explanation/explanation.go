@@ -12,6 +12,7 @@ import (
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
 
 	"github.com/moat-gateway/moat/caddymodule/internal/exchange"
+	"github.com/moat-gateway/moat/internal/headers"
 	"github.com/moat-gateway/moat/internal/identity"
 	"github.com/moat-gateway/moat/internal/rbac"
 )
@@ -29,6 +30,25 @@ type Explainer interface {
 type PolicyHolder interface {
 	// Policy returns the rules in force, or nil for a handler that has none.
 	Policy() *rbac.Policy
+}
+
+// ContentPolicyHolder is a handler with content security policies.
+type ContentPolicyHolder interface {
+	// ContentPolicies returns that of the site and those of its parts, as the
+	// handler is configured; it need not be provisioned.
+	ContentPolicies() ([]ContentPolicy, error)
+}
+
+// ContentPolicy is the content security policy of a site or of a part of it.
+type ContentPolicy struct {
+	// Part is the pattern of its paths; empty for the site.
+	Part string
+	// CSP is the policy without what is added when it is sent.
+	CSP headers.CSP
+	// Words are the lines of its csp block that are no directives.
+	Words []string
+	// Whole says that it is given as the value of one header.
+	Whole bool
 }
 
 // Caller is who asks, as told instead of proved by a token.

@@ -101,6 +101,7 @@ var sentences = map[string]string{
 	"guard.no-client-address": "the caller's address is not known",
 
 	"limit.no-identity": "a limit by user, tenant or session stands in front of jwt",
+	"csp.collected":     "browsers report violations of the content security policy there, and nothing of it reaches the application",
 	"gate.second":       "the request met a second gate",
 
 	"seal.no-decision":    "nothing decided on the request before it reached the proxy",

@@ -14,14 +14,15 @@ import (
 
 // The metrics, named as the documentation lists them.
 var (
-	Requests   = counter("moat_requests_total", "Requests by outcome and refusal code or status class.", "site", "outcome", "code")
-	Tokens     = counter("moat_jwt_total", "Tokens judged, by issuer and result.", "issuer", "result")
-	Rules      = counter("moat_rbac_total", "Decisions by the rules.", "decision", "reason")
-	Limits     = counter("moat_ratelimit_total", "Decisions by the limits.", "limit", "decision")
-	Events     = counter("moat_audit_events_total", "Audit events taken by the trail.", "class")
-	Violations = counter("moat_csp_reports_total", "Violations of the content security policy that browsers reported.", "directive", "kind", "disposition")
-	Inline     = counter("moat_csp_inline_total", "Findings about inline code that neither a nonce nor a hash allows, by kind.", "kind")
-	Dropped    = counter("moat_audit_dropped_total", "Audit events that the trail could not take.", "class")
+	Requests          = counter("moat_requests_total", "Requests by outcome and refusal code or status class.", "site", "outcome", "code")
+	Tokens            = counter("moat_jwt_total", "Tokens judged, by issuer and result.", "issuer", "result")
+	Rules             = counter("moat_rbac_total", "Decisions by the rules.", "decision", "reason")
+	Limits            = counter("moat_ratelimit_total", "Decisions by the limits.", "limit", "decision")
+	Events            = counter("moat_audit_events_total", "Audit events taken by the trail.", "class")
+	Violations        = counter("moat_csp_reports_total", "Violations of the content security policy that browsers reported.", "directive", "kind", "disposition")
+	ViolationsRefused = counter("moat_csp_reports_refused_total", "Reports of violations that did not count, by reason.", "reason")
+	Inline            = counter("moat_csp_inline_total", "Findings about inline code that neither a nonce nor a hash allows, by kind.", "kind")
+	Dropped           = counter("moat_audit_dropped_total", "Audit events that the trail could not take.", "class")
 
 	StoreSeconds = prometheus.NewHistogram(prometheus.HistogramOpts{
 		Name:    "moat_ratelimit_store_seconds",
@@ -57,7 +58,7 @@ func Register(ctx caddy.Context) error {
 		return nil
 	}
 	for _, c := range []prometheus.Collector{
-		Requests, Tokens, Rules, Limits, Events, Dropped, Violations, Inline,
+		Requests, Tokens, Rules, Limits, Events, Dropped, Violations, ViolationsRefused, Inline,
 		StoreSeconds, storeDegraded, keysAge, sinkLag, sinkBehind, sinkSuccess, sinkFailures, sinkLost, sinkSetAside, auditDown, journalBytes, Added,
 	} {
 		var already prometheus.AlreadyRegisteredError

@@ -53,9 +53,19 @@ func (o origin) String() string {
 
 var defaultPorts = map[string]string{"http": "80", "ws": "80", "https": "443", "wss": "443"}
 
-// address reads an absolute address of the web. Its query is cut off before
-// anything else looks at it.
+// address reads an absolute address of the web that a policy can name.
 func address(raw string) (o origin, u *url.URL, ok bool) {
+	o, u, ok = anyAddress(raw)
+	return o, u, ok && o.hasName()
+}
+
+// hasName reports whether a policy can name the origin. It knows no IPv6 address,
+// and net/url takes it out of its brackets.
+func (o origin) hasName() bool { return isHost(o.host) && isPort(o.port) }
+
+// anyAddress reads an absolute address of the web. Its query is cut off before
+// anything else looks at it.
+func anyAddress(raw string) (o origin, u *url.URL, ok bool) {
 	if i := strings.IndexAny(raw, "?#"); i >= 0 {
 		raw = raw[:i]
 	}
@@ -70,8 +80,7 @@ func address(raw string) (o origin, u *url.URL, ok bool) {
 	if o.port == defaultPorts[o.scheme] {
 		o.port = ""
 	}
-	// A policy knows no IPv6 address, and net/url takes it out of its brackets.
-	return o, u, isHost(o.host) && isPort(o.port)
+	return o, u, o.host != ""
 }
 
 // isHost reports whether a policy can name the host.
@@ -121,12 +130,12 @@ func (s Site) classify(raw string, document origin) (blocked string, kind Kind) 
 	if defaultPorts[name] == "" || len(raw) <= len(name)+1 {
 		return name + ":", kind
 	}
-	o, u, ok := address(raw)
+	o, u, ok := anyAddress(raw)
 	switch {
-	case !ok:
-		return "", KindUnknown
-	case o.isSelf(document):
+	case ok && o.isSelf(document):
 		return self, KindSelf
+	case !ok || !o.hasName():
+		return "", KindUnknown
 	case isInjected(o.host):
 		return o.String(), KindExtension
 	case s.Paths:
@@ -166,10 +175,17 @@ func sourcePath(u *url.URL) string {
 	return p
 }
 
-// documentPath returns a path fit to be shown and counted. What follows a
-// semicolon is a parameter, in which some servers carry the session.
+// beginsSecret are the spellings of what ends a path. What follows a semicolon is a
+// parameter, in which some servers carry the session; an escaped question mark is the
+// query of an application that escapes once too often.
+var beginsSecret = []string{";", "%3B", "%3b", "%3F", "%3f"}
+
+// documentPath returns a path fit to be shown and counted.
 func documentPath(u *url.URL) string {
-	p, _, _ := strings.Cut(u.EscapedPath(), ";")
+	p := u.EscapedPath()
+	for _, mark := range beginsSecret {
+		p, _, _ = strings.Cut(p, mark)
+	}
 	if p == "" {
 		return "/"
 	}

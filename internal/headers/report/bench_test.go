@@ -32,14 +32,14 @@ func BenchmarkCollector(b *testing.B) {
 	col := report.NewCollector(report.CollectorConfig{})
 	known := image("https://cdn.example.net")
 	for i := range 2000 {
-		col.Add(image(fmt.Sprint(i)))
+		col.Add(image(fmt.Sprint(i)), here)
 	}
 	known.Blocked = "0"
 	for name, v := range map[string]report.Violation{"repeated": known, "overflow": image("https://new.example.net")} {
 		b.Run(name, func(b *testing.B) {
 			b.ReportAllocs()
 			for b.Loop() {
-				col.Add(v)
+				col.Add(v, here)
 			}
 		})
 	}

@@ -9,7 +9,7 @@ import (
 )
 
 const (
-	// maxWarnings bounds the sentences; everything stands in Apart.
+	// maxWarnings bounds the sentences; everything stands in Added.
 	maxWarnings = 50
 	// crowd is how many hosts below one name are worth a hint.
 	crowd = 5
@@ -18,20 +18,16 @@ const (
 // warnings says what the operator has to know about a proposal.
 func (p *proposer) warnings(out Proposal) []string {
 	var all []string
-	for _, a := range out.Apart {
-		switch a.Reason {
-		case ReasonNoise, ReasonRare, ReasonAllowed:
-			continue
-		}
-		blocked := a.Blocked
-		if blocked == "" {
-			blocked = "(nothing named)"
-		}
-		all = append(all, fmt.Sprintf("%s %s: %s (%s)", printable(a.Directive), printable(blocked), a.Why, a.words()))
+	lonely := lonely(out.Added)
+	if len(lonely) == len(out.Added) && len(lonely) > 1 {
+		all, lonely = append(all, "one network reported all of it, and nobody else"), nil
 	}
 	for _, a := range out.Added {
 		if why := doubt(a); why != "" {
 			all = append(all, fmt.Sprintf("%s %s: %s", a.Directive, a.Source, why))
+		}
+		if lonely[placed{a.Directive, a.Source}] {
+			all = append(all, fmt.Sprintf("%s %s: one network reported it, and nobody else", a.Directive, a.Source))
 		}
 	}
 	all = append(all, crowds(out.Added)...)
@@ -44,20 +40,54 @@ func (p *proposer) warnings(out Proposal) []string {
 	return all
 }
 
+// Sentence is one line about what is not allowed and why, fit for a comment.
+func (a Apart) Sentence() string {
+	blocked := a.Blocked
+	if blocked == "" {
+		blocked = "(nothing named)"
+	}
+	return fmt.Sprintf("%s %s: %s (%s)", printable(a.Directive), printable(blocked), a.Why, a.words())
+}
+
+// lonely are the additions that a single network may have invented.
+func lonely(added []Addition) map[placed]bool {
+	few := make(map[placed]bool)
+	for _, a := range added {
+		if a.Networks == 1 {
+			few[placed{a.Directive, a.Source}] = true
+		}
+	}
+	return few
+}
+
 // doubt says what deserves a look in a source that was added.
 func doubt(a Addition) string {
 	switch {
-	case a.Directive == "frame-ancestors":
-		return "that site may frame the pages (clickjacking); add it only if that is meant"
-	case a.Directive == "form-action":
-		return "that site may be sent what is typed into forms; add it only if that is meant"
-	case a.Directive == "base-uri":
-		return "that site may become the base of every relative address; add it only if that is meant"
+	case a.Source == self, a.Source == "data:", a.Source == "blob:":
+		return ""
 	case strings.HasPrefix(a.Source, "http://"), strings.HasPrefix(a.Source, "ws://"):
 		return "anybody on the way can read and change it; use TLS if the host has it"
 	default:
-		return ""
+		return doubtful[a.Directive]
 	}
+}
+
+// doubtful says what a stranger can do whose address stands in a directive. A
+// directive that is not here only lets things be fetched.
+var doubtful = map[string]string{
+	"default-src": "it governs everything that has no directive of its own, and browsers name it for what is fetched ahead only; " +
+		"add it only if that site is trusted with all of that",
+	"script-src":      "that site may run code in the pages; add it only if that is meant",
+	"script-src-elem": "that site may run code in the pages; add it only if that is meant",
+	"style-src":       "that site may change what the pages look like and say; add it only if that is meant",
+	"style-src-elem":  "that site may change what the pages look like and say; add it only if that is meant",
+	"worker-src":      "that site may run code in the pages' workers; add it only if that is meant",
+	"child-src":       "that site may run code in the pages' workers; add it only if that is meant",
+	"object-src":      "that site may run plug-ins in the pages; add it only if that is meant",
+	"connect-src":     "scripts may send data there; add it only if that is meant",
+	"frame-ancestors": "that site may frame the pages (clickjacking); add it only if that is meant",
+	"form-action":     "that site may be sent what is typed into forms; add it only if that is meant",
+	"base-uri":        "that site may become the base of every relative address; add it only if that is meant",
 }
 
 // crowds points at names below which many hosts were added.
@@ -88,7 +118,13 @@ func (p *proposer) insecure(policy headers.CSP) bool {
 // block writes the policy as it stands in a Caddyfile.
 func (p *proposer) block(out Proposal) string {
 	var b strings.Builder
-	b.WriteString("csp {\n\t# Take report_only off to enforce the policy.\n\treport_only\n")
+	b.WriteString("csp {\n")
+	for _, word := range p.o.Words {
+		if word == "report_only" {
+			b.WriteString("\t# Take report_only off to enforce the policy.\n")
+		}
+		b.WriteString("\t" + word + "\n")
+	}
 	if p.insecure(out.CSP) {
 		b.WriteString("\t# The policy before this one had sources that undo it.\n\tinsecure_unsafe_csp\n")
 	}
@@ -121,6 +157,9 @@ func (s Seen) words() string {
 	text := plural(s.Count, "report")
 	if s.Documents > 0 {
 		text += " on " + plural(int64(s.Documents), "page") + ", such as " + printable(s.Example)
+	}
+	if s.Networks > 0 {
+		text += ", from " + plural(int64(s.Networks), "network")
 	}
 	if !s.First.IsZero() && !s.Last.IsZero() {
 		text += ", " + s.First.UTC().Format("2006-01-02") + " to " + s.Last.UTC().Format("2006-01-02")

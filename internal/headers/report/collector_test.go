@@ -2,6 +2,7 @@ package report_test
 
 import (
 	"fmt"
+	"net/netip"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -14,15 +15,21 @@ import (
 type clock struct {
 	now   time.Time
 	calls []string
+	last  report.Reported
 	sum   int64
 }
+
+var (
+	here  = netip.MustParseAddr("192.0.2.1")
+	there = netip.MustParseAddr("2001:db8::1")
+)
 
 func (c *clock) collector(cfg report.CollectorConfig) *report.Collector {
 	c.now = time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
 	cfg.Now = func() time.Time { return c.now }
-	cfg.Emit = func(v report.Violation, count int64) {
-		c.calls = append(c.calls, fmt.Sprintf("%s %d", v.Blocked, count))
-		c.sum += count
+	cfg.Emit = func(r report.Reported) {
+		c.calls = append(c.calls, fmt.Sprintf("%s %d", r.Blocked, r.Count))
+		c.last, c.sum = r, c.sum+r.Count
 	}
 	return report.NewCollector(cfg)
 }
@@ -44,7 +51,7 @@ func TestTheFirstIsToldAtOnceAndTheRestOnceAnInterval(t *testing.T) {
 	var c clock
 	col := c.collector(report.CollectorConfig{})
 	for range 5 {
-		col.Add(image("a"))
+		col.Add(image("a"), here)
 	}
 	c.expect(t, "a 1")
 	c.now = c.now.Add(59 * time.Second)
@@ -53,14 +60,14 @@ func TestTheFirstIsToldAtOnceAndTheRestOnceAnInterval(t *testing.T) {
 	c.now = c.now.Add(time.Second)
 	col.Sweep()
 	c.expect(t, "a 4")
-	col.Add(image("a"))
+	col.Add(image("a"), here)
 	c.now = c.now.Add(59 * time.Second)
-	col.Add(image("a"))
+	col.Add(image("a"), here)
 	c.expect(t)
 	c.now = c.now.Add(time.Second)
-	col.Add(image("a"))
+	col.Add(image("a"), here)
 	c.expect(t, "a 3")
-	col.Add(image("a"))
+	col.Add(image("a"), here)
 	col.Close()
 	c.expect(t, "a 1")
 	if c.sum != 9 {
@@ -71,13 +78,13 @@ func TestTheFirstIsToldAtOnceAndTheRestOnceAnInterval(t *testing.T) {
 func TestASilentKeyIsForgotten(t *testing.T) {
 	var c clock
 	col := c.collector(report.CollectorConfig{Interval: time.Second})
-	col.Add(image("a"))
+	col.Add(image("a"), here)
 	c.now = c.now.Add(time.Second)
 	col.Sweep()
 	if col.Len() != 0 {
 		t.Errorf("%d keys are remembered", col.Len())
 	}
-	col.Add(image("a"))
+	col.Add(image("a"), here)
 	c.expect(t, "a 1", "a 1")
 }
 
@@ -90,28 +97,72 @@ func TestEachPartOfAKeyMakesAnotherKey(t *testing.T) {
 	directive, document, disposition, noise := v, v, v, v
 	directive.Directive, document.Document, disposition.Disposition, noise.Noise = "font-src", "/x", "enforce", true
 	for _, v := range []report.Violation{v, same, directive, document, disposition, noise} {
-		col.Add(v)
+		col.Add(v, here)
 	}
 	c.expect(t, "a 1", "a 1", "a 1", "a 1", "a 1")
 }
 
-func TestAFullCollectorCountsFurtherKeysAndTakesThemLater(t *testing.T) {
+func TestAFullCollectorTakesNoFurtherKeysUntilOneWasSilent(t *testing.T) {
 	var c clock
 	col := c.collector(report.CollectorConfig{MaxKeys: 2})
-	for _, blocked := range []string{"a", "b", "c", "d", "a"} {
-		col.Add(image(blocked))
+	for blocked, want := range map[string]bool{"a": true, "b": true} {
+		if col.Add(image(blocked), here) != want {
+			t.Errorf("%s: not %v", blocked, want)
+		}
 	}
-	c.expect(t, "a 1", "b 1")
-	if col.Overflow() != 2 || col.Len() != 2 {
-		t.Errorf("overflow %d, %d keys", col.Overflow(), col.Len())
+	c.calls = nil
+	if col.Add(image("c"), here) || col.Add(image("d"), here) || !col.Add(image("a"), here) || col.Len() != 2 {
+		t.Errorf("%d keys", col.Len())
 	}
-	c.now = c.now.Add(time.Minute)
-	col.Add(image("c")) // b was silent and makes room
-	c.expect(t, "a 1", "c 1")
-	col.Add(image("d"))
 	c.expect(t)
-	if col.Overflow() != 3 || col.Len() != 2 {
-		t.Errorf("overflow %d, %d keys", col.Overflow(), col.Len())
+	c.now = c.now.Add(time.Minute)
+	if !col.Add(image("c"), here) { // b was silent and makes room
+		t.Error("no room for c")
+	}
+	c.expect(t, "a 1", "c 1")
+	if col.Add(image("d"), here) || col.Len() != 2 {
+		t.Errorf("%d keys", col.Len())
+	}
+	c.expect(t)
+}
+
+func TestOneNetworkCannotTakeThePlaceOfAll(t *testing.T) {
+	var c clock
+	col := c.collector(report.CollectorConfig{})
+	for i := range 500 {
+		from := netip.AddrFrom16([16]byte{0x20, 1, 0xd, 0xb8, 15: byte(i)})
+		if ok := col.Add(image(fmt.Sprint(i)), from); ok != (i < 200) {
+			t.Fatalf("key %d of one network of 64 bits: %v", i, ok)
+		}
+	}
+	if !col.Add(image("of another"), here) || !col.Add(image("0"), there) {
+		t.Error("no room for others")
+	}
+	// What became silent is no longer counted.
+	c.now = c.now.Add(time.Minute)
+	col.Sweep()
+	c.now = c.now.Add(time.Minute)
+	col.Sweep()
+	if col.Len() != 0 || !col.Add(image("again"), there) {
+		t.Errorf("%d keys", col.Len())
+	}
+}
+
+func TestWhoReportsIsCountedByNetwork(t *testing.T) {
+	var c clock
+	col := c.collector(report.CollectorConfig{})
+	col.Add(image("a"), here)
+	if c.last.From != here || c.last.Networks != 1 {
+		t.Errorf("first: %+v", c.last)
+	}
+	for range 3 {
+		for _, from := range []string{"2001:db8::1", "2001:db8::2", "2001:db8:0:1::1", "192.0.2.9", "::ffff:192.0.2.9"} {
+			col.Add(image("a"), netip.MustParseAddr(from))
+		}
+	}
+	col.Close()
+	if c.last.From != there || c.last.Networks != 3 || c.last.Count != 15 {
+		t.Errorf("then: %+v", c.last)
 	}
 }
 
@@ -119,14 +170,14 @@ func TestAFullCollectorCountsFurtherKeysAndTakesThemLater(t *testing.T) {
 func TestAFullCollectorLooksForRoomOnceAnInterval(t *testing.T) {
 	var c clock
 	col := c.collector(report.CollectorConfig{MaxKeys: 1})
-	col.Add(image("a"))
+	col.Add(image("a"), here)
 	c.now = c.now.Add(30 * time.Second)
 	col.Sweep()
 	c.now = c.now.Add(30 * time.Second)
-	col.Add(image("b"))
+	col.Add(image("b"), here)
 	c.expect(t, "a 1")
 	c.now = c.now.Add(30 * time.Second)
-	col.Add(image("b"))
+	col.Add(image("b"), here)
 	c.expect(t, "b 1")
 }
 
@@ -134,18 +185,18 @@ func TestTheDefaultIsTwoThousandKeys(t *testing.T) {
 	var c clock
 	col := c.collector(report.CollectorConfig{})
 	for i := range 2500 {
-		col.Add(image(fmt.Sprint(i)))
+		col.Add(image(fmt.Sprint(i)), netip.AddrFrom4([4]byte{192, 0, 2, byte(i)}))
 	}
-	if col.Len() != 2000 || col.Overflow() != 500 {
-		t.Errorf("%d keys, overflow %d", col.Len(), col.Overflow())
+	if col.Len() != 2000 {
+		t.Errorf("%d keys", col.Len())
 	}
 }
 
 func TestAClockThatGoesBackHoldsNothingBackForever(t *testing.T) {
 	var c clock
 	col := c.collector(report.CollectorConfig{})
-	col.Add(image("a"))
-	col.Add(image("a"))
+	col.Add(image("a"), here)
+	col.Add(image("a"), here)
 	c.now = c.now.Add(-time.Hour)
 	col.Sweep()
 	c.expect(t, "a 1", "a 1")
@@ -156,21 +207,20 @@ func TestNothingIsToldAfterClose(t *testing.T) {
 	col := c.collector(report.CollectorConfig{})
 	col.Close()
 	col.Close()
-	col.Add(image("a"))
+	if col.Add(image("a"), here) || col.Len() != 0 {
+		t.Errorf("%d keys", col.Len())
+	}
 	col.Sweep()
 	c.expect(t)
-	if col.Overflow() != 1 || col.Len() != 0 {
-		t.Errorf("overflow %d, %d keys", col.Overflow(), col.Len())
-	}
 }
 
 // Emit may use the collector, which would not return if it held its lock.
 func TestEmitRunsOutsideTheLock(t *testing.T) {
 	var col *report.Collector
 	calls := 0
-	col = report.NewCollector(report.CollectorConfig{Emit: func(report.Violation, int64) { calls += col.Len() }})
-	col.Add(image("a"))
-	col.Add(image("a"))
+	col = report.NewCollector(report.CollectorConfig{Emit: func(report.Reported) { calls += col.Len() }})
+	col.Add(image("a"), here)
+	col.Add(image("a"), here)
 	col.Close()
 	if calls != 1 { // after Close nothing is remembered
 		t.Errorf("got %d", calls)
@@ -178,16 +228,18 @@ func TestEmitRunsOutsideTheLock(t *testing.T) {
 }
 
 func TestNoCountIsLostAmongGoroutines(t *testing.T) {
-	var told atomic.Int64
+	var told, lost atomic.Int64
 	col := report.NewCollector(report.CollectorConfig{
 		MaxKeys: 8, Interval: time.Nanosecond,
-		Emit: func(_ report.Violation, count int64) { told.Add(count) },
+		Emit: func(r report.Reported) { told.Add(r.Count) },
 	})
 	var wg sync.WaitGroup
 	for g := range 8 {
 		wg.Go(func() {
 			for i := range 2000 {
-				col.Add(image(fmt.Sprint((g + i) % 12)))
+				if !col.Add(image(fmt.Sprint((g+i)%12)), here) {
+					lost.Add(1)
+				}
 				if i%100 == 0 {
 					col.Sweep()
 				}
@@ -196,16 +248,16 @@ func TestNoCountIsLostAmongGoroutines(t *testing.T) {
 	}
 	wg.Wait()
 	col.Close()
-	if got := told.Load() + col.Overflow(); got != 16000 {
+	if got := told.Load() + lost.Load(); got != 16000 {
 		t.Errorf("%d of 16000 are accounted for", got)
 	}
 }
 
 func TestARepetitionCostsNoAllocation(t *testing.T) {
-	col := report.NewCollector(report.CollectorConfig{Emit: func(report.Violation, int64) {}})
+	col := report.NewCollector(report.CollectorConfig{Emit: func(report.Reported) {}})
 	v := image("https://cdn.example.net")
-	col.Add(v)
-	if n := testing.AllocsPerRun(1000, func() { col.Add(v) }); n > 0 {
+	col.Add(v, here)
+	if n := testing.AllocsPerRun(1000, func() { col.Add(v, here) }); n > 0 {
 		t.Errorf("%.1f allocations, want none", n)
 	}
 }

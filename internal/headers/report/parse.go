@@ -7,6 +7,7 @@ import (
 	"io"
 	"mime"
 	"net"
+	"strconv"
 	"strings"
 )
 
@@ -59,19 +60,30 @@ type Batch struct {
 // samples, referrers and user agents may hold personal data.
 type fields struct {
 	document, blocked, effective, violated, disposition, source string
-	line                                                        int64
+	line                                                        lineNumber
+}
+
+// lineNumber is 0 where a report has no number there: it is worth as much without.
+type lineNumber int64
+
+// UnmarshalJSON implements json.Unmarshaler.
+func (l *lineNumber) UnmarshalJSON(b []byte) error {
+	if n, err := strconv.ParseFloat(strings.Trim(string(b), `"`), 64); err == nil && n > 0 {
+		*l = lineNumber(min(n, maxLine))
+	}
+	return nil
 }
 
 // legacy is the report of report-uri.
 type legacy struct {
 	Report *struct {
-		Document    string `json:"document-uri"`
-		Blocked     string `json:"blocked-uri"`
-		Effective   string `json:"effective-directive"`
-		Violated    string `json:"violated-directive"`
-		Disposition string `json:"disposition"`
-		Source      string `json:"source-file"`
-		Line        int64  `json:"line-number"`
+		Document    string     `json:"document-uri"`
+		Blocked     string     `json:"blocked-uri"`
+		Effective   string     `json:"effective-directive"`
+		Violated    string     `json:"violated-directive"`
+		Disposition string     `json:"disposition"`
+		Source      string     `json:"source-file"`
+		Line        lineNumber `json:"line-number"`
 	} `json:"csp-report"`
 }
 
@@ -84,12 +96,12 @@ type queued struct {
 }
 
 type queuedBody struct {
-	Document    string `json:"documentURL"`
-	Blocked     string `json:"blockedURL"`
-	Effective   string `json:"effectiveDirective"`
-	Disposition string `json:"disposition"`
-	Source      string `json:"sourceFile"`
-	Line        int64  `json:"lineNumber"`
+	Document    string     `json:"documentURL"`
+	Blocked     string     `json:"blockedURL"`
+	Effective   string     `json:"effectiveDirective"`
+	Disposition string     `json:"disposition"`
+	Source      string     `json:"sourceFile"`
+	Line        lineNumber `json:"lineNumber"`
 }
 
 // Parse reads a body of either media type. A body in the wrong shape is an
@@ -177,7 +189,7 @@ func (b *Batch) take(s Site, f fields) {
 		b.Malformed++
 		return
 	}
-	document, u, ok := address(f.document)
+	document, u, ok := anyAddress(f.document)
 	if !ok || !document.isAt(s.Host) {
 		b.Foreign++
 		return
@@ -191,7 +203,7 @@ func (b *Batch) take(s Site, f fields) {
 	v.Source, foreignCode = sourceFile(f.source, document)
 	v.Noise = v.Kind == KindExtension || foreignCode
 	if v.Source != "" {
-		v.Line = int(min(max(f.line, 0), maxLine))
+		v.Line = int(f.line)
 	}
 	// A part of a string keeps the whole of it in memory: up to MaxBody for
 	// every violation that is remembered.
@@ -204,7 +216,7 @@ func (b *Batch) take(s Site, f fields) {
 func (o origin) isAt(host string) bool {
 	name, port, err := net.SplitHostPort(host)
 	if err != nil {
-		name, port = host, ""
+		name, port = strings.Trim(host, "[]"), ""
 	}
 	if port == defaultPorts[o.scheme] {
 		port = ""

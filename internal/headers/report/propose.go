@@ -28,6 +28,10 @@ type Evidence struct {
 	Violation
 	// Count is for how many reports it stands. Less than 1 stands for none.
 	Count int64
+	// From is a name of the network that the first of them came from, and Networks
+	// is how many networks there were. Empty and 0 when unknown.
+	From     string
+	Networks int
 	// First and Last are when it was seen.
 	First, Last time.Time
 }
@@ -43,6 +47,9 @@ type Options struct {
 	// Paths adds single files where the evidence names them. Default: false, a
 	// source ends with its host and port.
 	Paths bool
+	// Words are further lines of the csp block, such as "report_only" and
+	// "report /-/csp", which the proposal keeps. Default: none.
+	Words []string
 	// Wildcards are domains below which hosts are merged: with
 	// cdn.example.com all of them become *.cdn.example.com. Default: none.
 	// Nothing is merged by itself, for it takes more than two hosts to know that
@@ -85,6 +92,10 @@ type Seen struct {
 	// Documents is the number of different pages, and Example is one of them.
 	Documents int
 	Example   string
+	// Networks is the least number of networks that the reports came from; 0 when
+	// that is unknown. Anybody can send one report often, and few can send it from
+	// many networks.
+	Networks int
 	// First and Last are when it was seen first and last. Zero when unknown.
 	First, Last time.Time
 }
@@ -114,16 +125,15 @@ type Proposal struct {
 	// CSP is the policy in normal form. It allows everything that the current
 	// one allows.
 	CSP headers.CSP
-	// Block is the policy as a csp block of a Caddyfile, with the evidence in
-	// comments. It keeps report_only: enforcing is the operator's decision.
+	// Block is the policy as a csp block of a Caddyfile, with the words of the
+	// options and the evidence in comments.
 	Block string
 	// Added are the sources that the current policy does not have, in the order
 	// of their directives.
 	Added []Addition
 	// Apart is what the policy does not allow, sorted by directive.
 	Apart []Apart
-	// Warnings are sentences about what the policy cannot do and what in it
-	// deserves a look.
+	// Warnings are sentences about what in the policy deserves a look.
 	Warnings []string
 }
 
@@ -158,16 +168,35 @@ func (s subject) compare(t subject) int {
 type tally struct {
 	under       map[string]bool
 	documents   map[string]bool
+	from        map[string]bool
+	networks    int // the most of one piece of evidence
 	count       int64
 	first, last time.Time
 }
 
-func (t *tally) add(under string, documents map[string]bool, count int64, first, last time.Time) {
-	t.under[under] = true
-	for d := range documents {
-		t.documents[d] = true
+// add counts one piece of evidence.
+func (t *tally) add(e Evidence) {
+	t.under[e.Directive] = true
+	if e.Document != "" {
+		t.documents[e.Document] = true
 	}
+	if e.From != "" {
+		t.from[e.From] = true
+	}
+	t.sum(e.Count, e.Networks, e.First, e.Last)
+}
+
+// merge adds what another tally has.
+func (t *tally) merge(other *tally) {
+	maps.Copy(t.under, other.under)
+	maps.Copy(t.documents, other.documents)
+	maps.Copy(t.from, other.from)
+	t.sum(other.count, other.networks, other.first, other.last)
+}
+
+func (t *tally) sum(count int64, networks int, first, last time.Time) {
 	t.count += count
+	t.networks = max(t.networks, networks)
 	if !first.IsZero() && (t.first.IsZero() || first.Before(t.first)) {
 		t.first = first
 	}
@@ -177,11 +206,14 @@ func (t *tally) add(under string, documents map[string]bool, count int64, first,
 }
 
 func newTally() *tally {
-	return &tally{under: make(map[string]bool), documents: make(map[string]bool)}
+	return &tally{under: make(map[string]bool), documents: make(map[string]bool), from: make(map[string]bool)}
 }
 
+// spread is the least number of networks that the tally can come from.
+func (t *tally) spread() int { return max(t.networks, len(t.from)) }
+
 func (t *tally) seen() Seen {
-	s := Seen{Count: t.count, Documents: len(t.documents), First: t.first, Last: t.last}
+	s := Seen{Count: t.count, Documents: len(t.documents), Networks: t.spread(), First: t.first, Last: t.last}
 	if len(t.documents) > 0 {
 		s.Example = slices.Min(slices.Collect(maps.Keys(t.documents)))
 	}
@@ -260,11 +292,7 @@ func (p *proposer) gather(evidence []Evidence) {
 		if p.tallies[s] == nil {
 			p.tallies[s] = newTally()
 		}
-		documents := map[string]bool{}
-		if e.Document != "" {
-			documents[e.Document] = true
-		}
-		p.tallies[s].add(e.Directive, documents, e.Count, e.First, e.Last)
+		p.tallies[s].add(e)
 	}
 }
 
@@ -314,18 +342,12 @@ func (p *proposer) want(at placed, t *tally) {
 	p.wanted[at].merge(t)
 }
 
-func (t *tally) merge(other *tally) {
-	for under := range other.under {
-		t.add(under, other.documents, 0, other.first, other.last)
-	}
-	t.count += other.count
-}
-
-// accept puts what is wanted into the policy while there is room, what was seen
-// most often first.
+// accept puts what is wanted into the policy while there is room, first what most
+// networks have seen, then what was seen most often.
 func (p *proposer) accept() {
 	order := slices.SortedFunc(maps.Keys(p.wanted), func(a, b placed) int {
-		return cmp.Or(cmp.Compare(p.wanted[b].count, p.wanted[a].count), a.compare(b))
+		s, t := p.wanted[a], p.wanted[b]
+		return cmp.Or(cmp.Compare(t.spread(), s.spread()), cmp.Compare(t.count, s.count), a.compare(b))
 	})
 	for _, at := range order {
 		if t := p.wanted[at]; !p.put(at) {
