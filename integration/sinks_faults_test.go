@@ -76,6 +76,17 @@ func (l *steady) stop() {
 	l.group.Wait()
 }
 
+// answered is how many requests have come back.
+func (l *steady) answered() int {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	n := 0
+	for _, times := range l.times {
+		n += len(times)
+	}
+	return n
+}
+
 // quantile is the time within which so much of a phase's requests were answered.
 func (l *steady) quantile(phase int64, q float64) time.Duration {
 	l.mu.Lock()
@@ -146,6 +157,7 @@ func killedSinks(t *testing.T, rounds int) {
 	for round := range rounds {
 		load := startSteady(s, 4, 100, bearer(s.Issuer.as(t, "u-1", "user")))
 		time.Sleep(300*time.Millisecond + time.Duration(round%10)*37*time.Millisecond)
+		await(t, startBudget, "requests to be answered", func() bool { return load.answered() >= 40 })
 		s.kill()
 		load.stop()
 		s.gateway = startIn(t, s.home, []string{s.Addr}, "--config", s.File, "--adapter", "caddyfile")
