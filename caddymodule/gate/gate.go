@@ -285,7 +285,7 @@ func (b *block) refusals() []json.RawMessage {
 	headers := make(map[string]any)
 	for key, value := range b.headers {
 		switch key {
-		case "paths", "inline", "pins", "learn", "max_inline", "report", "site", "case_insensitive":
+		case "paths", "inline", "pins", "pins_sum", "learn", "max_inline", "report", "site", "case_insensitive":
 		default:
 			headers[key] = value
 		}

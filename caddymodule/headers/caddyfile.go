@@ -207,6 +207,8 @@ func (s *Settings) parseInline(d *caddyfile.Dispenser, word string) error {
 		s.Pins, args = args[0], args[1:]
 		if len(args) > 0 && args[0] == "learn" {
 			s.Learn, args = true, args[1:]
+		} else {
+			s.PinsSum = dispense.FileSum(s.Pins)
 		}
 	}
 	if len(args) > 0 && word != modeNonce {

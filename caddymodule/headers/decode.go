@@ -1,8 +1,12 @@
 package headers
 
 import (
+	"bufio"
+	"bytes"
+	"compress/flate"
 	"compress/gzip"
 	"compress/zlib"
+	"errors"
 	"fmt"
 	"io"
 	"net/http"
@@ -16,35 +20,93 @@ import (
 // 3.1.1.1.2, recommends to support 8 MB).
 const maxWindow = 8 << 20
 
+// opener begins to undo a coding.
+type opener func(io.Reader) (io.Reader, error)
+
+// codings are the ways in which a body may be coded, by Content-Encoding. Browsers take
+// deflate with the header of zlib, as it should be, and without, as some servers send it.
+var codings = map[string][]opener{
+	"gzip":    {gunzip},
+	"x-gzip":  {gunzip},
+	"deflate": {inflate, inflateRaw},
+	"br":      {unbrotli},
+	"zstd":    {unzstd},
+}
+
+func gunzip(r io.Reader) (io.Reader, error)     { return gzip.NewReader(r) }
+func inflate(r io.Reader) (io.Reader, error)    { return zlib.NewReader(r) }
+func inflateRaw(r io.Reader) (io.Reader, error) { return flate.NewReader(r), nil }
+func unbrotli(r io.Reader) (io.Reader, error)   { return brotli.NewReader(r), nil }
+
+func unzstd(r io.Reader) (io.Reader, error) {
+	d, err := zstd.NewReader(r, zstd.WithDecoderConcurrency(1), zstd.WithDecoderMaxWindow(maxWindow))
+	if err != nil {
+		return nil, err
+	}
+	return d.IOReadCloser(), nil
+}
+
+// coding is the body's coding in lower case; empty for none.
+func coding(h http.Header) string {
+	name := strings.ToLower(strings.TrimSpace(strings.Join(h.Values("Content-Encoding"), ",")))
+	if name == "identity" {
+		return ""
+	}
+	return name
+}
+
 // decode makes the body the page itself, for an upstream that compresses although
 // nobody asked it to. Whoever asked for a compression gets it by the site's own encode
-// handler.
+// handler. With an error the body is as it came, nothing of it lost.
 func decode(resp *http.Response) error {
-	coding := strings.ToLower(strings.TrimSpace(strings.Join(resp.Header.Values("Content-Encoding"), ",")))
-	var plain io.Reader
-	var err error
-	switch coding {
-	case "", "identity":
+	name := coding(resp.Header)
+	if name == "" {
 		return nil
-	case "gzip", "x-gzip":
-		plain, err = gzip.NewReader(resp.Body)
-	case "deflate":
-		plain, err = zlib.NewReader(resp.Body)
-	case "br":
-		plain = brotli.NewReader(resp.Body)
-	case "zstd":
-		var d *zstd.Decoder
-		if d, err = zstd.NewReader(resp.Body, zstd.WithDecoderConcurrency(1), zstd.WithDecoderMaxWindow(maxWindow)); err == nil {
-			plain = d.IOReadCloser()
+	}
+	openers := codings[name]
+	if openers == nil {
+		return fmt.Errorf("content encoding %.32q: is none of gzip, deflate, br and zstd", name)
+	}
+	body := bufio.NewReaderSize(resp.Body, 4096)
+	resp.Body = replay{body, resp.Body}
+	_, _ = body.Peek(headerOfGzip) // Fewer are judged as well, and whoever reads on meets the error.
+	first, _ := body.Peek(body.Buffered())
+	if len(first) == 0 {
+		return nil // Nothing has no code.
+	}
+	for _, open := range openers {
+		if !opens(open, first) {
+			continue
 		}
-	default:
-		return fmt.Errorf("content encoding %.32q: is none of gzip, deflate, br and zstd", coding)
+		decoder, err := open(body)
+		if err != nil {
+			return fmt.Errorf("content encoding %s: %w", name, err)
+		}
+		resp.Body = replay{decoder, closers{decoder, resp.Body}}
+		plain(resp)
+		return nil
 	}
-	if err != nil {
-		return fmt.Errorf("content encoding %s: %w", coding, err)
+	return fmt.Errorf("content encoding %s: the body is coded in another way, or not at all", name)
+}
+
+// headerOfGzip is the longest beginning that a coding is known by, in bytes.
+const headerOfGzip = 10
+
+// opens reports whether the beginning of a body is one of its coding. Not every coding
+// begins with a mark, so the beginning is decoded, but not more of it than a page's.
+func opens(open opener, first []byte) bool {
+	const most = 64 << 10
+	r, err := open(bytes.NewReader(first))
+	if err == nil {
+		defer func() { _ = closers{r, io.NopCloser(nil)}.Close() }()
+		_, err = io.CopyN(io.Discard, r, most)
 	}
-	body := resp.Body
-	resp.Body = replay{plain, closers{plain, body}}
+	more := len(first) >= headerOfGzip // Less is the whole body.
+	return err == nil || errors.Is(err, io.EOF) || more && errors.Is(err, io.ErrUnexpectedEOF)
+}
+
+// plain makes the header that of a body which is not coded.
+func plain(resp *http.Response) {
 	resp.Header.Del("Content-Encoding")
 	resp.Header.Del("Content-Length")
 	resp.ContentLength = -1
@@ -52,7 +114,6 @@ func decode(resp *http.Response) error {
 	if tag := resp.Header.Get("Etag"); tag != "" && !strings.HasPrefix(tag, "W/") {
 		resp.Header.Set("Etag", "W/"+tag) // other bytes, the same page
 	}
-	return nil
 }
 
 // closers close a decoder, if it can be closed, and what it reads from.

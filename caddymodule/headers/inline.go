@@ -2,15 +2,14 @@ package headers
 
 import (
 	"bufio"
+	"bytes"
 	"errors"
+	"fmt"
 	"io"
 	"net/http"
 	"slices"
 	"strings"
 
-	"go.uber.org/zap"
-
-	"github.com/moat-gateway/moat/caddymodule/internal/telemetry"
 	"github.com/moat-gateway/moat/internal/headers"
 	"github.com/moat-gateway/moat/internal/headers/inline"
 )
@@ -21,7 +20,9 @@ type inliner struct {
 	pins   *pinFile // of pin
 	max    int      // bytes that are held back
 	config inline.Config
-	logger *zap.Logger
+	// unstored says that the policy fills in no-store for known callers.
+	unstored bool
+	findings *findings
 }
 
 // The ways to bring inline code under the policy.
@@ -35,12 +36,10 @@ const (
 // "destination").
 var destinations = []string{"document", "iframe", "frame", "embed", "object", "fencedframe"}
 
-// isPage reports whether a browser asks for a page. What scripts fetch runs under the
-// policy of the page that they stand in, which knows another nonce.
+// isPage reports whether a browser asks for a page, by whatever method: a form that is
+// shown again is one. What scripts fetch runs under the policy of the page that they
+// stand in, which knows another nonce.
 func isPage(r *http.Request) bool {
-	if r.Method != http.MethodGet && r.Method != http.MethodHead {
-		return false
-	}
 	if dest := r.Header.Get("Sec-Fetch-Dest"); dest != "" {
 		return slices.Contains(destinations, dest)
 	}
@@ -51,135 +50,164 @@ func isPage(r *http.Request) bool {
 // the policy. It stands between the site's own encode handler and the wire: what that
 // one compresses has its nonces already.
 func (s *settler) send(req *http.Request, next func(*http.Request) (*http.Response, error)) (*http.Response, error) {
+	s.code = nil // An answer that was tried before may have had one.
 	in := s.handler.inliners[s.policy()]
-	if in == nil || s.shadow || !isPage(req) {
+	if in == nil || s.shadow {
 		return next(req)
 	}
-	in.prepare(req)
+	asked := isPage(req)
+	if asked {
+		in.prepare(req)
+	}
 	resp, err := next(req)
-	if err != nil || resp.StatusCode < http.StatusOK || !isHTML(resp.Header.Get("Content-Type")) {
+	if err != nil || resp.StatusCode < http.StatusOK || !markup(resp) {
 		return resp, err
 	}
-	switch resp.StatusCode {
-	case http.StatusNoContent, http.StatusPartialContent, http.StatusNotModified:
-		return resp, nil
+	vary(resp.Header)
+	if asked && whole(resp.StatusCode) {
+		p := &page{inliner: in, path: s.exchange.Target.Path, known: s.exchange.Caller.Known(), resp: resp}
+		s.code = p.serve(req.Method)
 	}
-	code, why := in.bring(req, resp)
-	if why != nil {
-		in.logger.Warn("the inline code of a page cannot be brought under the policy, and will not run",
-			zap.String("mode", in.mode), zap.String("path", s.exchange.Target.Path), zap.Error(why))
-		telemetry.Inline.WithLabelValues("unreadable").Inc()
-	}
-	s.code = code
 	return resp, nil
 }
 
-func isHTML(contentType string) bool {
-	kind, _, _ := strings.Cut(contentType, ";")
-	kind = strings.ToLower(strings.TrimSpace(kind))
-	return kind == "text/html" || kind == "application/xhtml+xml"
+// markup reports whether an answer is HTML, or says that HTML is still fresh: Not
+// Modified need not name a type.
+func markup(resp *http.Response) bool {
+	kind, _, _ := strings.Cut(resp.Header.Get("Content-Type"), ";")
+	switch strings.ToLower(strings.TrimSpace(kind)) {
+	case "text/html", "application/xhtml+xml":
+		return true
+	case "":
+		return resp.StatusCode == http.StatusNotModified
+	}
+	return false
 }
 
-// prepare makes the upstream answer with the whole page, in plain. A page that gets a
-// nonce is another one each time: what a browser has stored is of no use.
+// whole reports whether a page of its own follows.
+func whole(status int) bool {
+	switch status {
+	case http.StatusNoContent, http.StatusPartialContent, http.StatusNotModified:
+		return false
+	}
+	return true
+}
+
+// prepare makes the upstream answer in plain. A page that gets a nonce is another one
+// each time: what a browser has stored is of no use. Other methods may have conditions
+// of another sense, such as not to overwrite. A part of an answer is left to whoever
+// asks for it: no page with a nonce has a validator that it could be joined by.
 func (in *inliner) prepare(req *http.Request) {
 	req.Header.Set("Accept-Encoding", "identity")
-	req.Header.Del("Range")
-	req.Header.Del("If-Range")
-	if in.mode != modeHash {
+	if in.mode != modeHash && (req.Method == http.MethodGet || req.Method == http.MethodHead) {
 		req.Header.Del("If-None-Match")
 		req.Header.Del("If-Modified-Since")
 	}
 }
 
-// bring returns the sources that allow the page's code, and changes the page where that
-// takes a nonce. Without sources none of it runs, and the error says why.
-func (in *inliner) bring(req *http.Request, resp *http.Response) (*headers.Code, error) {
-	if req.Method == http.MethodHead {
-		resp.Header.Del("Content-Encoding")
-		in.change(resp.Header)
-		return in.headOnly(), nil
-	}
-	if err := decode(resp); err != nil {
-		return nil, err
-	}
-	page := bufio.NewReaderSize(resp.Body, 4096)
-	_, err := page.Peek(3) // A mark of the encoding has no more bytes.
-	if err != nil && !errors.Is(err, io.EOF) {
-		resp.Body = replay{page, resp.Body}
-		return nil, nil //nolint:nilerr // Whoever reads the body meets it.
-	}
-	first, _ := page.Peek(page.Buffered())
-	if ok, why := inline.Fit(resp.Header.Get("Content-Type"), first); !ok {
-		resp.Body = replay{page, resp.Body}
-		return nil, errors.New(why)
-	}
-	if in.mode == modeHash {
-		return in.hash(resp, page)
-	}
-	return in.nonce(resp, page)
+// page is an answer whose inline code is brought under the policy.
+type page struct {
+	*inliner
+	path  string
+	known bool // for a known caller
+	resp  *http.Response
 }
 
-// headOnly is what the answer to HEAD says in the place of the page's sources.
-func (in *inliner) headOnly() *headers.Code {
-	if in.mode == modeHash {
+// serve returns the sources that allow the page's code.
+func (p *page) serve(method string) *headers.Code {
+	if method == http.MethodHead {
+		return p.headOnly()
+	}
+	code, why := p.bring()
+	if why != nil {
+		p.findings.unreadable(p.path, why)
+	}
+	return code
+}
+
+// bring returns the sources that allow the page's code, and changes the page where that
+// takes a nonce. Without sources none of it runs, and the error says why.
+func (p *page) bring() (*headers.Code, error) {
+	if err := decode(p.resp); err != nil {
+		return nil, err
+	}
+	body := bufio.NewReaderSize(p.resp.Body, 4096)
+	p.resp.Body = replay{body, p.resp.Body}
+	_, err := body.Peek(3) // A mark of the encoding has no more bytes.
+	if err != nil && !errors.Is(err, io.EOF) {
+		return nil, nil //nolint:nilerr // Whoever reads the body meets it.
+	}
+	first, _ := body.Peek(body.Buffered())
+	charset, why := inline.Fit(strings.Join(p.resp.Header.Values("Content-Type"), ", "), first)
+	if why != "" {
+		return nil, errors.New(why)
+	}
+	if p.mode == modeHash {
+		return p.hash(body, charset)
+	}
+	return p.nonce(body, charset)
+}
+
+// headOnly is what the answer to HEAD says in the place of the page's sources. Its
+// header must be that of a page which is decoded.
+func (p *page) headOnly() *headers.Code {
+	if _, known := codings[coding(p.resp.Header)]; known {
+		plain(p.resp)
+	}
+	if p.mode == modeHash {
 		return nil
 	}
+	p.change(p.resp.Header)
 	source := []string{"'nonce-" + inline.NewNonce() + "'"}
 	return &headers.Code{Scripts: source, Styles: source}
 }
 
 // nonce lets the page stream by and gives its code a nonce.
-func (in *inliner) nonce(resp *http.Response, page io.Reader) (*headers.Code, error) {
-	config := in.config
-	config.Nonce = inline.NewNonce()
-	if in.pins != nil {
-		config.Pins = in.pins.set
+func (p *page) nonce(body io.Reader, charset inline.Charset) (*headers.Code, error) {
+	config := p.config
+	config.Nonce, config.Charset = inline.NewNonce(), charset
+	if p.pins != nil {
+		config.Pins = p.pins.set
 	}
-	config.OnFinding = in.found(resp.Request)
-	rewriter, err := inline.New(page, config)
+	config.OnFinding = func(f inline.Finding) { p.findings.tell(p.path, f) }
+	rewriter, err := inline.New(body, config)
 	if err != nil {
-		resp.Body = replay{page, resp.Body}
 		return nil, err
 	}
-	resp.Body = replay{rewriter, resp.Body}
-	in.change(resp.Header)
-	resp.ContentLength = -1
+	p.resp.Body = replay{rewriter, p.resp.Body}
+	p.change(p.resp.Header)
+	p.resp.ContentLength = -1
 	source := []string{"'nonce-" + config.Nonce + "'"}
 	return &headers.Code{Scripts: source, Styles: source}, nil
 }
 
-// stale are the headers that speak of the page as the upstream sent it.
-var stale = []string{
-	"Content-Length", "Etag", "Last-Modified", "Accept-Ranges", "Content-Md5", "Digest", "Content-Digest", "Repr-Digest", "Expires", "Age",
-}
-
-// change makes the header that of a page with a nonce: it is nobody's who asks again.
-func (in *inliner) change(h http.Header) {
-	if in.mode == modeHash {
-		return
+// hash reads the page to its end and returns the hashes of its code. A page that is too
+// long passes, and its code does not run.
+func (p *page) hash(body io.Reader, charset inline.Charset) (*headers.Code, error) {
+	text, err := io.ReadAll(io.LimitReader(body, int64(p.max)+1))
+	p.resp.Body = replay{io.MultiReader(bytes.NewReader(text), body), p.resp.Body}
+	if err != nil {
+		return nil, fmt.Errorf("the page broke off: %w", err)
 	}
-	for _, name := range stale {
-		h.Del(name)
+	if len(text) > p.max {
+		return nil, fmt.Errorf("the page has more than %d bytes", p.max)
 	}
-	if values := h.Values("Cache-Control"); len(values) > 0 && !strings.Contains(strings.ToLower(strings.Join(values, ",")), "no-store") {
-		h.Set("Cache-Control", "private, no-cache")
+	hashes, found, err := inline.Hashes(bytes.NewReader(text), charset)
+	if err != nil {
+		return nil, err
 	}
-}
-
-// found counts what neither a nonce nor a hash covers.
-func (in *inliner) found(req *http.Request) func(inline.Finding) {
-	return func(f inline.Finding) {
-		telemetry.Inline.WithLabelValues(f.Kind.String()).Inc()
-		if c := in.logger.Check(zap.InfoLevel, "a page has code that neither a nonce nor a hash allows"); c != nil {
-			path := ""
-			if req != nil {
-				path = req.URL.Path
-			}
-			c.Write(zap.Stringer("kind", f.Kind), zap.String("path", path), zap.String("element", f.Element),
-				zap.String("attribute", f.Attribute), zap.Int64("offset", f.Offset))
+	for _, f := range found {
+		p.findings.tell(p.path, f)
+	}
+	code := new(headers.Code)
+	for _, hash := range hashes {
+		if strings.HasPrefix(hash.String(), "style ") {
+			code.Styles = append(code.Styles, hash.Source())
+		} else {
+			code.Scripts = append(code.Scripts, hash.Source())
 		}
 	}
+	return code, nil
 }
 
 // replay reads from one and closes the other.

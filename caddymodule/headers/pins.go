@@ -7,10 +7,8 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
-	"net/http"
 	"os"
 	"path/filepath"
-	"strings"
 	"sync"
 	"time"
 
@@ -41,30 +39,67 @@ type pinFile struct {
 	ended  chan struct{}
 	once   sync.Once
 
-	mu    sync.Mutex
-	saved []byte
+	mu sync.Mutex
+	// text is what the file held when it was last read or written, and saved the
+	// same set in the order that it is written in.
+	text, saved []byte
 }
 
-// openPins reads the file. One that does not exist is empty.
-func openPins(path string, logger *zap.Logger) (*pinFile, error) {
-	p := &pinFile{path: path, set: inline.NewPins(0), logger: logger, cancel: func() {}, ended: make(chan struct{})}
-	file, err := os.Open(filepath.Clean(path))
+func newPinFile(path string, logger *zap.Logger) *pinFile {
+	none := inline.NewPins(0)
+	return &pinFile{
+		path: path, set: none, text: none.Snapshot(), saved: none.Snapshot(),
+		logger: logger, cancel: func() {}, ended: make(chan struct{}),
+	}
+}
+
+// read returns what the file holds. One that does not exist is empty.
+func (p *pinFile) read() ([]byte, error) {
+	file, err := os.Open(filepath.Clean(p.path))
 	if errors.Is(err, fs.ErrNotExist) {
-		return p, nil
+		return inline.NewPins(0).Snapshot(), nil
 	}
 	if err != nil {
 		return nil, err
 	}
 	defer func() { _ = file.Close() }()
-	text, err := io.ReadAll(io.LimitReader(file, maxPinFile))
+	return io.ReadAll(io.LimitReader(file, maxPinFile))
+}
+
+// load reads the file for a new configuration. Without learning a set that allows
+// nothing is refused; whatever is refused leaves the set that is in use as it is.
+func (p *pinFile) load(learn bool) error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	text, err := p.read()
 	if err != nil {
-		return nil, err
+		return err
 	}
-	if err := p.set.Load(text); err != nil {
-		return nil, fmt.Errorf("%s: %w", path, err)
+	file := inline.NewPins(0)
+	if err := file.Load(text); err != nil {
+		return fmt.Errorf("%s: %w", p.path, err)
 	}
-	p.saved = p.set.Snapshot()
-	return p, nil
+	if learned := !bytes.Equal(p.set.Snapshot(), p.saved); !learn && !learned && file.Len() == 0 {
+		return fmt.Errorf("file %q: has no hash, so that nothing would run; let it learn first: pin %s learn", p.path, p.path)
+	}
+	return p.take(text)
+}
+
+// take lets what somebody has written into the file count: what is new there, and that
+// what is missing there is gone. What was learned and is not written down yet stays.
+func (p *pinFile) take(text []byte) error {
+	if bytes.Equal(text, p.text) {
+		return nil
+	}
+	file := inline.NewPins(0)
+	if err := file.Load(text); err != nil {
+		return fmt.Errorf("%s: %w", p.path, err)
+	}
+	if err := p.set.Update(p.saved, text); err != nil {
+		return err
+	}
+	p.text, p.saved = text, file.Snapshot()
+	return nil
 }
 
 // learn writes down what is learned from now on.
@@ -89,19 +124,33 @@ func (p *pinFile) learn() {
 	})
 }
 
-// keep writes the file if there is something new.
+// keep writes the file if there is something new. What somebody has changed in it since
+// is read first, or it would be lost; a file that cannot be read is left to them.
 func (p *pinFile) keep() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	text := p.set.Snapshot()
-	if bytes.Equal(text, p.saved) {
+	if bytes.Equal(p.set.Snapshot(), p.saved) {
 		return
 	}
-	if err := p.replace(text); err != nil {
+	if err := p.write(); err != nil {
 		p.logger.Error("csp: pin: what was learned cannot be written down", zap.String("file", p.path), zap.Error(err))
-		return
 	}
-	p.saved = text
+}
+
+func (p *pinFile) write() error {
+	text, err := p.read()
+	if err != nil {
+		return err
+	}
+	if err := p.take(text); err != nil {
+		return err
+	}
+	text = p.set.Snapshot()
+	if err := p.replace(text); err != nil {
+		return err
+	}
+	p.text, p.saved = text, text
+	return nil
 }
 
 // replace puts a new file in the place of the old one, so that a crash leaves one of
@@ -131,7 +180,9 @@ func (p *pinFile) Destruct() error {
 
 // bringInline prepares what brings inline code under a policy.
 func (h *Handler) bringInline(ctx caddy.Context, policy *headers.Policy, s *Settings) error {
-	in := &inliner{mode: s.Inline, logger: ctx.Logger(), max: int(s.MaxInline)}
+	in := &inliner{mode: s.Inline, max: int(s.MaxInline), findings: newFindings(s.Inline, ctx.Logger())}
+	// Another value than no-store lets a page with its nonce be stored.
+	in.unstored = s.Cache == "" || s.Cache == "no-store"
 	switch s.Inline {
 	case "":
 		return nil
@@ -157,7 +208,7 @@ func (h *Handler) bringInline(ctx caddy.Context, policy *headers.Policy, s *Sett
 		in.config = inline.Config{}
 	}
 	if s.Learn {
-		in.logger.Warn("csp: pin: learning: every inline script gets the nonce and is pinned", zap.String("file", s.Pins))
+		ctx.Logger().Warn("csp: pin: learning: every inline script gets the nonce and is pinned", zap.String("file", s.Pins))
 	}
 	h.inliners[policy] = in
 	return nil
@@ -172,49 +223,22 @@ func (h *Handler) usePins(ctx caddy.Context, in *inliner, s *Settings) error {
 	if path, err = filepath.Abs(path); err != nil {
 		return err
 	}
-	value, _, err := pinFiles.LoadOrNew(path, func() (caddy.Destructor, error) { return openPins(path, caddy.Log().Named("moat")) })
+	value, _, err := pinFiles.LoadOrNew(path, func() (caddy.Destructor, error) {
+		return newPinFile(path, caddy.Log().Named("moat")), nil
+	})
 	if err != nil {
 		return err
 	}
 	h.pinned = append(h.pinned, path)
 	in.pins = value.(*pinFile) //nolint:forcetypeassert // the pool holds nothing else
+	if err := in.pins.load(s.Learn); err != nil {
+		return err
+	}
 	if s.Learn {
 		in.pins.learn()
-	} else if in.pins.set.Len() == 0 {
-		return fmt.Errorf("file %q: has no hash, so that nothing would run; let it learn first: pin %s learn", path, s.Pins)
 	}
 	return nil
 }
 
 // maxHashed is the longest page that is hashed, in bytes.
 const maxHashed = 4 << 20
-
-// hash reads the page to its end and returns the hashes of its code. A page that is too
-// long passes, and its code does not run.
-func (in *inliner) hash(resp *http.Response, page io.Reader) (*headers.Code, error) {
-	text, err := io.ReadAll(io.LimitReader(page, int64(in.max)+1))
-	resp.Body = replay{io.MultiReader(bytes.NewReader(text), page), resp.Body}
-	if err != nil {
-		return nil, fmt.Errorf("the page broke off: %w", err)
-	}
-	if len(text) > in.max {
-		return nil, fmt.Errorf("the page has more than %d bytes", in.max)
-	}
-	hashes, findings, err := inline.Hashes(bytes.NewReader(text))
-	if err != nil {
-		return nil, err
-	}
-	tell := in.found(resp.Request)
-	for _, f := range findings {
-		tell(f)
-	}
-	code := new(headers.Code)
-	for _, hash := range hashes {
-		if strings.HasPrefix(hash.String(), "style ") {
-			code.Styles = append(code.Styles, hash.Source())
-		} else {
-			code.Scripts = append(code.Scripts, hash.Source())
-		}
-	}
-	return code, nil
-}

@@ -51,6 +51,10 @@ type Settings struct {
 	Inline string `json:"inline,omitempty"`
 	// Pins is the file of hashes for pin.
 	Pins string `json:"pins,omitempty"`
+	// PinsSum is the SHA-256 of the file when the configuration was made from a
+	// Caddyfile, in hex. Nothing is checked against it: it makes another configuration
+	// of a changed file, so that a reload is none of nothing.
+	PinsSum string `json:"pins_sum,omitempty"`
 	// Learn gives everything the nonce and adds its hash to the file: for a while in
 	// which the application is known to be as it should. Default: false.
 	Learn bool `json:"learn,omitempty"`
@@ -123,7 +127,7 @@ func (p *Path) on(site Settings) Settings {
 	s.Cookies, s.Cache = cmp.Or(s.Cookies, site.Cookies), cmp.Or(s.Cache, site.Cache)
 	s.Report = cmp.Or(s.Report, site.Report)
 	if s.Inline == "" {
-		s.Inline, s.Pins, s.Learn, s.MaxInline = site.Inline, site.Pins, site.Learn, site.MaxInline
+		s.Inline, s.Pins, s.PinsSum, s.Learn, s.MaxInline = site.Inline, site.Pins, site.PinsSum, site.Learn, site.MaxInline
 	}
 	s.ReportOnly = s.ReportOnly || site.ReportOnly && !s.Enforce
 	s.InsecureUnsafeCSP = s.InsecureUnsafeCSP || site.InsecureUnsafeCSP

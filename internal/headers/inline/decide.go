@@ -2,6 +2,7 @@ package inline
 
 import (
 	"bytes"
+	"slices"
 	"strings"
 )
 
@@ -79,6 +80,10 @@ func (r *Rewriter) decide(i int, s space) {
 		return
 	}
 	r.element = e
+	if r.switched(r.off + int64(i)) {
+		r.refuse(Ambiguous)
+		return
+	}
 	r.decidePinned(b, s)
 }
 
@@ -136,11 +141,12 @@ func (r *Rewriter) decidePinned(b []byte, s space) {
 	case script && !runs:
 		// A block of data needs no nonce.
 		r.conclude(false)
-	case script && len(sources) > 0 && r.tree.unsure:
-		// Which attribute counts depends on where the script stands.
+	case script && len(sources) > 0 && (r.tree.unsure || slices.ContainsFunc(sources, r.obscure)):
+		// Which attribute counts depends on where the script stands, and what it
+		// names on the charset.
 		r.refuse(Ambiguous)
 	case script && len(sources) > 0:
-		r.verdict(sources...)
+		r.verdict(hashSources(sources)...)
 	case t.self && r.tree.unsure:
 		r.refuse(Ambiguous)
 	case t.self && s == other:
@@ -151,10 +157,18 @@ func (r *Rewriter) decidePinned(b []byte, s space) {
 	}
 }
 
-// sources returns the hashes of the attributes that name where the script
+func hashSources(values [][]byte) []Hash {
+	hashes := make([]Hash, len(values))
+	for i, value := range values {
+		hashes[i] = HashSource(value)
+	}
+	return hashes
+}
+
+// sources returns the values of the attributes that name where the script
 // comes from, and whether its type is one that browsers run. If the tree is
 // not sure, every such attribute counts.
-func (r *Rewriter) sources(b []byte, s space) (hashes []Hash, runs bool) {
+func (r *Rewriter) sources(b []byte, s space) (values [][]byte, runs bool) {
 	runs = true
 	typed := false
 	for i := range r.tag.attrs {
@@ -166,10 +180,10 @@ func (r *Rewriter) sources(b []byte, s space) (hashes []Hash, runs bool) {
 		case a.name.is("src") && (s == html || r.tree.unsure),
 			a.name.is("href") && (s == other || r.tree.unsure),
 			a.name.is("xlink:href") && (s == other || r.tree.unsure):
-			hashes = append(hashes, HashSource(value))
+			values = append(values, value)
 		}
 	}
-	return hashes, runs
+	return values, runs
 }
 
 // unquoted returns the value as it stands in the page.
@@ -207,7 +221,7 @@ func (r *Rewriter) endContent(end int64) {
 	switch {
 	case len(content) > r.cfg.MaxContent:
 		r.refuse(ContentTooLong)
-	case (e.plain || e.strict) && bytes.ContainsAny(content, "<&"):
+	case (e.plain || e.strict) && bytes.ContainsAny(content, "<&"), r.switched(end), r.obscure(content):
 		r.refuse(Ambiguous)
 	case e.name.is("script"):
 		r.verdict(HashScript(content))

@@ -30,16 +30,21 @@ const (
 	Unpinned
 	// Ambiguous: a script or style cannot be pinned, because browsers may read
 	// its content in another way: within svg or math, or behind markup that is
-	// nested wrongly, it holds a '<' or an '&'.
+	// nested wrongly, it holds a '<' or an '&'; or what it holds depends on a
+	// charset: it is not ASCII and the page not surely in UTF-8, or it stands
+	// behind an escape character and the charset is guessed.
 	Ambiguous
 	// PinsFull: a hash was not learned, because the pins are full.
 	PinsFull
+	// TooManyHashes: the page has more inline scripts and styles than a policy
+	// can list, so that none is.
+	TooManyHashes
 	kinds
 )
 
 var kindNames = [kinds]string{
 	"event_handler", "javascript_url", "style_attribute", "srcdoc", "unnonceable",
-	"tag_too_long", "content_too_long", "unpinned", "ambiguous", "pins_full",
+	"tag_too_long", "content_too_long", "unpinned", "ambiguous", "pins_full", "too_many_hashes",
 }
 
 // String returns the kind as it stands in a report.

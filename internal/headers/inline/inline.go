@@ -50,6 +50,9 @@ type Config struct {
 	// held back; a longer one is never pinned and gets no nonce. Default: 256
 	// KiB. At most 4 MiB.
 	MaxContent int
+	// Charset is what Fit says of the page. Default: Guessed, where pins do not
+	// cover what charsets may differ in.
+	Charset Charset
 	// OnFinding is called within Read, once for each kind. Nil: findings are
 	// dropped.
 	OnFinding func(Finding)
@@ -129,6 +132,7 @@ type Rewriter struct {
 	value    string
 	reported uint32
 	collect  func(Hash)
+	escaped  int64 // behind the first escape of the page; 0: none was seen
 }
 
 // New wraps the page that src sends. Fit says whether it may be rewritten.
@@ -204,6 +208,9 @@ func reuse(b []byte) []byte {
 // scan walks over one chunk and leaves in kept and out what may be delivered.
 func (r *Rewriter) scan(b []byte) {
 	r.chunk, r.mark, r.done, r.kept = b, 0, 0, 0
+	if r.cfg.Pins != nil {
+		r.watch(b)
+	}
 	for i := 0; i < len(b); {
 		i = r.step(r, b, i)
 	}

@@ -238,13 +238,13 @@ func TestAnUnpinnedScriptIsNamedByItsHash(t *testing.T) {
 
 func TestEveryKindHasAName(t *testing.T) {
 	seen := make(map[string]bool)
-	for k := inline.EventHandler; k <= inline.PinsFull+1; k++ {
+	for k := inline.EventHandler; k <= inline.TooManyHashes+1; k++ {
 		if k.String() == "" || seen[k.String()] {
 			t.Errorf("kind %d is %q", k, k)
 		}
 		seen[k.String()] = true
 	}
-	if !seen["unknown"] || len(seen) != 11 {
+	if !seen["unknown"] || len(seen) != 12 {
 		t.Errorf("%v", seen)
 	}
 }

@@ -91,15 +91,20 @@ func ParseHash(line string) (Hash, error) {
 	return Hash{byte(k), [sha256.Size]byte(sum)}, nil
 }
 
-// Hashes reads a page in UTF-8 and returns the hashes of its inline scripts and
-// styles, each once, in the order of the page. What browsers do not run has
-// none. The findings say what no hash covers; one that is Ambiguous or
-// ContentTooLong means that hashes are missing.
-func Hashes(page io.Reader) ([]Hash, []Finding, error) {
-	var hashes []Hash
+// maxHashes is how many hashes a page may have. They take 52 bytes each in a
+// header, up to twice: 100 make some 10 KB, and servers on the way refuse
+// headers of more than 8 to 64 KB, so that the page would be gone altogether.
+const maxHashes = 100
+
+// Hashes reads a page and returns the hashes of its inline scripts and styles,
+// each once, in the order of the page. What browsers do not run has none. The
+// findings say what no hash covers; one that is Ambiguous or ContentTooLong
+// means that hashes are missing. A page with more than 100 is not read further:
+// it gets none, and TooManyHashes says so.
+func Hashes(page io.Reader, charset Charset) ([]Hash, []Finding, error) {
 	var findings []Finding
 	r, err := New(page, Config{
-		Nonce: NewNonce(), Pins: NewPins(1), MaxContent: maxContent,
+		Nonce: NewNonce(), Pins: NewPins(1), MaxContent: maxContent, Charset: charset,
 		OnFinding: func(f Finding) {
 			if f.Kind != Unpinned {
 				findings = append(findings, f)
@@ -109,13 +114,37 @@ func Hashes(page io.Reader) ([]Hash, []Finding, error) {
 	if err != nil {
 		return nil, nil, err
 	}
-	r.collect = func(h Hash) {
-		if h.kind != ofSource && !slices.Contains(hashes, h) {
-			hashes = append(hashes, h)
-		}
+	list := &hashList{seen: make(map[Hash]struct{})}
+	r.collect = list.add
+	for buffer := make([]byte, maxHashRead); err == nil && !list.full(); {
+		_, err = r.Read(buffer)
 	}
-	_, err = io.Copy(io.Discard, r)
-	return hashes, findings, err
+	if list.full() {
+		return nil, append(findings, Finding{Kind: TooManyHashes}), nil
+	}
+	if !errors.Is(err, io.EOF) {
+		return list.hashes, findings, err
+	}
+	return list.hashes, findings, nil
+}
+
+// maxHashRead is how far a page is read beyond the hash that is one too many.
+const maxHashRead = 32 << 10
+
+// hashList is the hashes of a page, each once.
+type hashList struct {
+	hashes []Hash
+	seen   map[Hash]struct{}
+}
+
+func (l *hashList) full() bool { return len(l.hashes) > maxHashes }
+
+func (l *hashList) add(h Hash) {
+	if _, known := l.seen[h]; known || h.kind == ofSource || l.full() {
+		return
+	}
+	l.seen[h] = struct{}{}
+	l.hashes = append(l.hashes, h)
 }
 
 const (
@@ -203,6 +232,30 @@ func (p *Pins) Load(text []byte) error {
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	p.set = loaded
+	return nil
+}
+
+// Update is Load for a text that somebody has changed while the set was in use:
+// before is the text that the set was last loaded from or written to, and what
+// was learned since stays. What the new text lacks goes. The set never takes more
+// than its bound.
+func (p *Pins) Update(before, text []byte) error {
+	known, err := parsePins(before, maxPins)
+	if err != nil {
+		return err
+	}
+	loaded, err := parsePins(text, p.max)
+	if err != nil {
+		return err
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for h := range p.set {
+		if _, old := known[h]; !old && len(loaded) < p.max {
+			loaded[h] = struct{}{}
+		}
+	}
 	p.set = loaded
 	return nil
 }

@@ -15,7 +15,7 @@ import (
 func pinned(t testing.TB, page string) *inline.Pins {
 	t.Helper()
 	pins := inline.NewPins(0)
-	rewrite(t, strings.NewReader(page), inline.Config{Pins: pins, Learn: true})
+	rewrite(t, strings.NewReader(page), inline.Config{Pins: pins, Learn: true, Charset: inline.UTF8})
 	return pins
 }
 
@@ -289,12 +289,63 @@ func TestHashesAreThoseThatBrowsersCompute(t *testing.T) {
 func TestHashesOfAPage(t *testing.T) {
 	page := "<script>a\r\nb</script><style>x</style><script src=x></script><script>a\nb</script>" +
 		"<script type=application/json>{}</script><svg><style>x</style><script>&amp;</script></svg><p onclick=x><script></script>"
-	hashes, findings, err := inline.Hashes(strings.NewReader(page))
+	hashes, findings, err := inline.Hashes(strings.NewReader(page), inline.UTF8)
 	want := []inline.Hash{inline.HashScript([]byte("a\nb")), inline.HashStyle([]byte("x")), inline.HashScript(nil)}
 	if err != nil || fmt.Sprint(hashes) != fmt.Sprint(want) {
 		t.Errorf("%v: got %v", err, hashes)
 	}
 	if len(findings) != 2 || findings[0].Kind != inline.Ambiguous || findings[1].Kind != inline.EventHandler {
 		t.Errorf("found %+v", findings)
+	}
+}
+
+// numbered is a page with that many styles, each another one.
+func numbered(n int) string {
+	var b strings.Builder
+	for i := range n {
+		fmt.Fprintf(&b, "<style>%d</style><style>0</style>", i)
+	}
+	return b.String()
+}
+
+func TestAPageWithMoreHashesThanAHeaderHoldsHasNoneAndIsNotReadOn(t *testing.T) {
+	hashes, findings, err := inline.Hashes(strings.NewReader(numbered(100)), inline.UTF8)
+	if err != nil || len(hashes) != 100 || len(findings) != 0 {
+		t.Fatalf("100 styles: %d hashes, %v, %v", len(hashes), findings, err)
+	}
+	page := strings.NewReader(numbered(60_000))
+	hashes, findings, err = inline.Hashes(page, inline.UTF8)
+	if err != nil || len(hashes) != 0 || len(findings) != 1 || findings[0].Kind != inline.TooManyHashes {
+		t.Errorf("60,000 styles: %d hashes, %v, %v", len(hashes), findings, err)
+	}
+	if read := page.Size() - int64(page.Len()); read > 64<<10 {
+		t.Errorf("%d of %d bytes were read", read, page.Size())
+	}
+}
+
+func TestAnEditOfTheTextCountsAndWhatWasLearnedSinceStays(t *testing.T) {
+	one, two, three, four := inline.HashScript([]byte("1")), inline.HashScript([]byte("2")), inline.HashStyle([]byte("3")), inline.HashSource([]byte("4"))
+	text := func(hashes ...inline.Hash) []byte {
+		p := inline.NewPins(0)
+		for _, h := range hashes {
+			p.Learn(h)
+		}
+		return p.Snapshot()
+	}
+	pins := inline.NewPins(3)
+	for _, h := range []inline.Hash{one, two, three} {
+		pins.Learn(h)
+	}
+	if err := pins.Update(text(one, two), text(two, four)); err != nil {
+		t.Fatal(err)
+	}
+	if want := text(two, three, four); !bytes.Equal(pins.Snapshot(), want) {
+		t.Errorf("got %s, want %s", pins.Snapshot(), want)
+	}
+	if err := pins.Update(text(two, four), []byte("x")); err == nil || pins.Len() != 3 {
+		t.Errorf("a broken text: %v, %d pins", err, pins.Len())
+	}
+	if err := pins.Update(text(), text(one, two, three)); err != nil || pins.Has(four) || pins.Len() != 3 {
+		t.Errorf("over the bound: %v, %s", err, pins.Snapshot())
 	}
 }

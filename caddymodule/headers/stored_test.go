@@ -1,0 +1,105 @@
+package headers
+
+import (
+	"net/http"
+	"slices"
+	"strings"
+	"testing"
+)
+
+func TestACacheDoesNotGiveAScriptsAnswerForAPage(t *testing.T) {
+	for name, row := range map[string]struct {
+		in     *inliner
+		answer upstreamAnswer
+		dest   string
+		want   string
+	}{
+		"page":               {nonces(), upstreamAnswer{}, "document", "Accept, Sec-Fetch-Dest"},
+		"page of hashes":     {hashes(), upstreamAnswer{}, "document", "Accept, Sec-Fetch-Dest"},
+		"fetched":            {nonces(), upstreamAnswer{}, "empty", "Accept, Sec-Fetch-Dest"},
+		"fetched, of hashes": {hashes(), upstreamAnswer{}, "empty", "Accept, Sec-Fetch-Dest"},
+		"error page":         {nonces(), upstreamAnswer{status: 404}, "empty", "Accept, Sec-Fetch-Dest"},
+		"XHTML":              {nonces(), upstreamAnswer{header: []string{"Content-Type: application/xhtml+xml"}}, "empty", "Accept, Sec-Fetch-Dest"},
+		"part":               {nonces(), upstreamAnswer{status: 206}, "document", "Accept, Sec-Fetch-Dest"},
+		"still fresh":        {hashes(), upstreamAnswer{status: 304, header: []string{"Content-Type:"}}, "empty", "Accept, Sec-Fetch-Dest"},
+		"fresh image":        {hashes(), upstreamAnswer{status: 304, header: []string{"Content-Type: image/png"}}, "image", ""},
+		"image":              {nonces(), upstreamAnswer{header: []string{"Content-Type: image/png"}}, "image", ""},
+		"no type":            {nonces(), upstreamAnswer{header: []string{"Content-Type:"}}, "empty", ""},
+		"says another":       {nonces(), upstreamAnswer{header: []string{"Vary: Origin"}}, "empty", "Origin | Accept, Sec-Fetch-Dest"},
+		"says one":           {nonces(), upstreamAnswer{header: []string{"Vary: Cookie, accept"}}, "empty", "Cookie, accept | Sec-Fetch-Dest"},
+		"says both":          {nonces(), upstreamAnswer{header: []string{"Vary: sec-fetch-dest", "Vary: ACCEPT"}}, "empty", "sec-fetch-dest | ACCEPT"},
+		"says all":           {nonces(), upstreamAnswer{header: []string{"Vary: *"}}, "empty", "*"},
+		"like another":       {nonces(), upstreamAnswer{header: []string{"Vary: Accept-Encoding"}}, "empty", "Accept-Encoding | Accept, Sec-Fetch-Dest"},
+	} {
+		h, _ := row.answer.ask(t, row.in, false, http.MethodGet, "Sec-Fetch-Dest: "+row.dest)
+		if got := strings.Join(h.Values("Vary"), " | "); got != row.want {
+			t.Errorf("%s: Vary %q, want %q", name, got, row.want)
+		}
+	}
+}
+
+func TestANonceIsStoredByNobody(t *testing.T) {
+	for _, row := range []struct {
+		cache    string // of the upstream
+		known    bool
+		unstored bool // by the policy, for known callers
+		want     string
+	}{
+		{"", false, true, "private, no-cache"},
+		{"", false, false, "private, no-cache"},
+		{"", true, true, ""}, // The policy fills in no-store.
+		{"", true, false, "private, no-cache"},
+		{"public, max-age=60", false, true, "private, no-cache"},
+		{"public, max-age=60", true, true, "private, no-cache"},
+		{"max-age=60, No-Store", false, true, "max-age=60, No-Store"},
+		{"max-age=60, x-no-store", false, true, "private, no-cache"},
+	} {
+		for _, method := range []string{"GET", "HEAD", "POST"} {
+			for _, in := range []*inliner{nonces(), pinning(t, twoScripts)} {
+				in.unstored = row.unstored
+				u := upstreamAnswer{header: []string{"Cache-Control: " + row.cache}}
+				h, _ := u.ask(t, in, row.known, method, forPage)
+				if got := h.Get("Cache-Control"); got != row.want {
+					t.Errorf("%s %s %+v: got %q", in.mode, method, row, got)
+				}
+			}
+		}
+	}
+}
+
+func TestNoOtherHeaderLetsACacheStoreANonce(t *testing.T) {
+	lines := []string{
+		"CDN-Cache-Control: max-age=600", "Surrogate-Control: max-age=600", "X-Accel-Expires: 600", "Edge-Control: max-age=600",
+		"Cloudflare-CDN-Cache-Control: max-age=600", "Expires: Wed, 21 Oct 2065 07:28:00 GMT", "Age: 5", "Cache-Control: no-store",
+	}
+	u := upstreamAnswer{header: lines}
+	h, _ := u.ask(t, nonces(), false, http.MethodGet, forPage)
+	for _, line := range lines[:len(lines)-1] {
+		name, _, _ := strings.Cut(line, ":")
+		if h.Get(name) != "" {
+			t.Errorf("%s: %s", name, h.Get(name))
+		}
+	}
+	if h.Get("Cache-Control") != "no-store" {
+		t.Errorf("Cache-Control: %q", h.Get("Cache-Control"))
+	}
+	if h, _ := u.ask(t, hashes(), false, http.MethodGet, forPage); h.Get("Cdn-Cache-Control") == "" || h.Get("Expires") == "" {
+		t.Errorf("a page of hashes may be stored: %v", h)
+	}
+}
+
+// What fills in no-store is the policy of the headers; another setting does not.
+func TestThePolicyIsTrustedWithWhatItFillsIn(t *testing.T) {
+	for cache, want := range map[string]bool{"": true, "no-store": true, "private": false, "off": false} {
+		h := &Handler{Settings: Settings{Cache: cache, Inline: modeNonce}}
+		if err := provisioned(t, h); err != nil {
+			t.Fatal(err)
+		}
+		if got := h.inliners[h.policy].unstored; got != want {
+			t.Errorf("cache %q: %v", cache, got)
+		}
+		if names := h.policy.Names(); slices.Contains(names, "Cache-Control") {
+			t.Errorf("cache %q: everybody gets it: %v", cache, names)
+		}
+	}
+}
