@@ -5,15 +5,17 @@
 // preset is sent for the browser to report on instead, and what it would have
 // blocked is printed.
 import assert from 'node:assert/strict'
+import { execFile } from 'node:child_process'
 import { mkdir, mkdtemp, readFile, rm, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { after, before, test } from 'node:test'
 import { fileURLToPath } from 'node:url'
+import { promisify } from 'node:util'
 import { openBrowser, openSite } from './rig/browser.mjs'
 import { startGateway, surveyPolicy } from './rig/gateway.mjs'
 import { costs, observe, printVerdict } from './rig/observatory.mjs'
-import { freePort, lastFirst, lastLines } from './rig/process.mjs'
+import { eventually, freePort, lastFirst, lastLines } from './rig/process.mjs'
 import { compare, print, sameTrouble, sameViolation, short, summary } from './rig/violations.mjs'
 import * as reflecting from './reflecting/application.mjs'
 
@@ -84,6 +86,34 @@ test('an injected script runs where the policy is only reported', { timeout: bud
   }
 })
 
+// The ladder, climbed by what the browser itself reports: over TLS by both ways, and
+// without by the one that works there.
+for (const plain of [false, true]) {
+  test(`what the browser reports ${plain ? 'in plain' : 'over TLS'} becomes a proposal`, { timeout: budget, skip: surveying }, async (t) => {
+    const { page, gateway } = await visit(t, 'reflecting', reflecting, ['report_only', 'report /-/csp'], { plain })
+    const wanted = '<img src="https://images.example/a.png"><img src=x onerror="1">'
+    for (let round = 0; round < 3; round++) {
+      await page.goto(`${gateway.origin}/?name=${encodeURIComponent(wanted)}`, { waitUntil: 'load' })
+    }
+    let proposed = ''
+    await eventually('the reports', async () => {
+      proposed = await propose(gateway)
+      return proposed.includes('https://images.example')
+    }, 90_000)
+    assert.match(proposed, /^\timg-src 'self' data: https:\/\/images\.example$/m)
+    assert.match(proposed, /^# script-src-attr inline: event handlers/m)
+    assert.match(proposed, /^# script-src-elem inline: .*`nonce` or `hash`/m)
+    assert.match(proposed, /^\treport_only\n\treport \/-\/csp$/m)
+  })
+}
+
+// propose prints the policy that the trail of the gateway leads to.
+async function propose(gateway) {
+  const args = ['csp', 'propose', join(gateway.home, 'journal'), '--config', gateway.file, '--adapter', 'caddyfile', '--min-count', '1']
+  const command = await promisify(execFile)(process.env.MOAT_BIN, args, { env: gateway.env }).catch((failed) => failed)
+  return command.stdout
+}
+
 // taken opens the page with the attack in its query and says whether it ran.
 async function taken(page, origin, attack) {
   await page.goto(`${origin}/?name=${encodeURIComponent(attack)}`, { waitUntil: 'load' })
@@ -100,15 +130,15 @@ async function guard(t, name, application, options) {
 
 // visit opens the application's page in a browser. The policy takes the place of
 // the Caddyfile's.
-async function visit(test, name, application, policy) {
+async function visit(test, name, application, policy, options) {
   const t = lastFirst(test)
-  const gateway = await guard(t, name, application, { policy })
+  const gateway = await guard(t, name, application, { policy, ...options })
   const browser = await openBrowser(t)
   const { page, noticed } = await openSite(browser, gateway.origin)
   page.setDefaultTimeout(30_000)
   const response = await page.goto(gateway.origin + application.path)
   assert.equal(response.status(), 200, `the page of ${name}: ${lastLines(gateway.running.output)}`)
-  return { page, noticed, origin: gateway.origin }
+  return { page, noticed, gateway, origin: gateway.origin }
 }
 
 function tell(name, noticed, origin) {

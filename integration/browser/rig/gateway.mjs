@@ -20,6 +20,14 @@ export function withPolicy(caddyfile, lines) {
 }
 
 const ownSite = 'https://localhost:{$MOAT_PORT} {'
+const ownTLS = /\ttls internal \{\n[^}]*\}\n/
+
+// inPlain returns the Caddyfile with its site without TLS.
+function inPlain(caddyfile) {
+  if (!ownTLS.test(caddyfile)) throw new Error('the Caddyfile has no tls block')
+  return caddyfile.replace(ownSite, () => ownSite.replace('https', 'http')).replace(ownTLS, '')
+}
+
 const noRedirects = 'auto_https disable_redirects'
 
 // atHost returns the Caddyfile with its site at another name, and with a port that
@@ -35,13 +43,15 @@ function atHost(caddyfile, host, httpPort) {
 // startGateway starts a gateway with the Caddyfile of the application, which
 // names its places by MOAT_PORT, MOAT_UPSTREAM and MOAT_HOME. Where its csp block names
 // MOAT_PINS, what the file pins beside it holds is what was learned. With a host,
-// the site has that name instead of localhost, and a port for http.
-export async function startGateway(t, { home, folder, upstream, policy, host = '' }) {
+// the site has that name instead of localhost, and a port for http. Plain is without
+// TLS.
+export async function startGateway(t, { home, folder, upstream, policy, host = '', plain = false }) {
   const port = await freePort()
   const httpPort = host ? await freePort() : 0
   let caddyfile = await readFile(join(folder, 'Caddyfile'), 'utf8')
   if (policy) caddyfile = withPolicy(caddyfile, policy)
   if (host) caddyfile = atHost(caddyfile, host, httpPort)
+  if (plain) caddyfile = inPlain(caddyfile)
   await mkdir(home, { recursive: true })
   const file = join(home, 'Caddyfile')
   if (caddyfile.includes('MOAT_PINS')) {
@@ -64,7 +74,7 @@ export async function startGateway(t, { home, folder, upstream, policy, host = '
     await serving(running, httpPort, 'the redirects')
     await eventually('the certificate', () => certified(port, host, authority))
   }
-  return { running, home, host, port, httpPort, authority, origin: `https://localhost:${port}` }
+  return { running, home, file, env, host, port, httpPort, authority, origin: `${plain ? 'http' : 'https'}://localhost:${port}` }
 }
 
 // certified tells whether the site has its certificate, which Caddy obtains after
