@@ -72,8 +72,8 @@ var svg = regexp.MustCompile("(?i)<(svg|math)")
 func FuzzAParserSeesTheNonceWhereItBelongs(f *testing.F) {
 	seeds(f)
 	f.Fuzz(func(t *testing.T, page string, _ int) {
-		if own.MatchString(page) || unlike.MatchString(page) {
-			return
+		if own.MatchString(page) || unlike.MatchString(page) || strings.Contains(page, nonce) {
+			return // A page with the value of the nonce would be counted wrongly.
 		}
 		long := false
 		r := reader(t, strings.NewReader(page), inline.Config{OnFinding: func(found inline.Finding) {
