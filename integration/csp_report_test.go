@@ -199,7 +199,7 @@ headers /admin/** {
 		args       []string
 		has, hasNo []string
 	}{
-		"first": {[]string{"--site", label(first)}, []string{"of-first", "\tnonce\n", "\treport /-/csp\n", "img-src 'self' https://first.example", "3 about " + label(second)},
+		"first": {[]string{"--site", label(first)}, []string{"of-first", "\tnonce\n", "\treport /-/csp\n", "img-src 'self' https://first.example", fmt.Sprintf("3 about %q", label(second))},
 			[]string{"of-second", "of-admin", "report_only", "upgrade-insecure-requests"}},
 		"part":   {[]string{"--site", label(first), "--part", "/admin/**"}, []string{"of-admin", "connect-src https://of-admin.example"}, []string{"of-second", "of-first"}},
 		"second": {[]string{"--site", label(second)}, []string{"of-second"}, []string{"of-first", "of-admin", "nonce"}},
@@ -247,10 +247,21 @@ func TestExplainKnowsTheCollector(t *testing.T) {
 
 func TestACollectorTakesNothingThatARuleNames(t *testing.T) {
 	t.Parallel()
-	home := newHome(t, siteConfig{Port: freePort(t), Upstream: "127.0.0.1:1", Rules: "\nPOST /login public",
-		Headers: "headers html {\n csp {\n report /login\n }\n}"}.render(newIssuer(t)), nil)
-	if out, exit := home.validate(t); exit == 0 || !strings.Contains(out, "report /login: the rule at") {
-		t.Errorf("exit %d\n%s", exit, lastLines(out, 3))
+	for name, row := range map[string]struct {
+		guard, rule string
+		refused     bool
+	}{
+		"the same path":       {"", "POST /login public", true},
+		"every method":        {"", "* /login public", true},
+		"another method":      {"", "GET /login public", false},
+		"another case":        {"", "POST /Login public", false},
+		"the same by folding": {"case_insensitive", "POST /Login public", true},
+	} {
+		home := newHome(t, siteConfig{Port: freePort(t), Upstream: "127.0.0.1:1", Rules: "\n" + row.rule, Gate: row.guard,
+			Headers: "headers html {\n csp {\n report /login\n }\n}"}.render(newIssuer(t)), nil)
+		if out, exit := home.validate(t); (exit != 0) != row.refused || row.refused && !strings.Contains(out, "report /login: the rule at") {
+			t.Errorf("%s: exit %d\n%s", name, exit, lastLines(out, 3))
+		}
 	}
 }
 

@@ -1,7 +1,6 @@
 package command
 
 import (
-	"cmp"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -100,12 +99,12 @@ func propose(cmd *cobra.Command, args []string, flags proposeFlags) (int, error)
 	if len(found.sites) > 1 {
 		return 0, fmt.Errorf("--site: the reports are about several sites, and a policy is that of one: %s", strings.Join(slices.Sorted(maps.Keys(found.sites)), ", "))
 	}
-	flags.options.Words = about.Words
+	flags.options.Words, flags.options.Whole = about.Words, about.Whole
 	proposal, err := report.Propose(found.evidence, about.CSP, flags.options)
 	if err != nil {
 		return 0, err
 	}
-	return 0, printProposal(cmd.OutOrStdout(), proposal, about, found)
+	return 0, printProposal(cmd.OutOrStdout(), proposal, found)
 }
 
 // findings are the violations of a trail.
@@ -166,13 +165,14 @@ func (f *findings) add(v *violation, at time.Time) {
 	})
 }
 
-// network names the network of an address, or the pseudonym in its place.
+// network names the network of an address. A pseudonym names none: one sender may have
+// many.
 func network(ip string) string {
 	addr, err := netip.ParseAddr(ip)
 	if err != nil {
-		return ip
+		return ""
 	}
-	return report.Network(addr).String()
+	return report.Holder(addr).String()
 }
 
 // elsewhere says what was left out.
@@ -182,9 +182,16 @@ func (f *findings) elsewhere() string {
 	}
 	var words []string
 	for _, name := range slices.Sorted(maps.Keys(f.others)) {
-		words = append(words, fmt.Sprintf("%d about %s", f.others[name], cmp.Or(name, "the site itself")))
+		words = append(words, f.other(name))
 	}
 	return " about it; other reports: " + strings.Join(words, ", ") + " (--site, --part)"
+}
+
+func (f *findings) other(name string) string {
+	if name == "" {
+		return fmt.Sprintf("%d about the site itself", f.others[name])
+	}
+	return fmt.Sprintf("%d about %q", f.others[name], name)
 }
 
 // sitePolicy is one that a configuration says.
@@ -301,18 +308,13 @@ func policiesOf(handler map[string]any, site string) ([]*sitePolicy, error) {
 const maxApart = 100
 
 // printProposal prints the block and what it leaves out.
-func printProposal(w io.Writer, p report.Proposal, about *sitePolicy, found *findings) error {
+func printProposal(w io.Writer, p report.Proposal, found *findings) error {
 	var b strings.Builder
-	if about.Whole {
-		b.WriteString("# It takes the place of the line set Content-Security-Policy.\n")
-	}
 	b.WriteString(p.Block)
 	section(&b, "Not allowed", len(p.Apart), func(i int) string { return p.Apart[i].Sentence() })
 	section(&b, "Worth a look", len(p.Warnings), func(i int) string { return p.Warnings[i] })
 	others := slices.Sorted(maps.Keys(found.others))
-	section(&b, "Reports that are not about this policy (--site, --part)", len(others), func(i int) string {
-		return fmt.Sprintf("%d about %s", found.others[others[i]], cmp.Or(others[i], "the site itself"))
-	})
+	section(&b, "Reports that are not about this policy (--site, --part)", len(others), func(i int) string { return found.other(others[i]) })
 	_, err := io.WriteString(w, b.String())
 	return err
 }

@@ -3,6 +3,7 @@ package gate
 import (
 	"errors"
 	"slices"
+	"strings"
 
 	"github.com/caddyserver/caddy/v2/caddyconfig/httpcaddyfile"
 )
@@ -35,10 +36,12 @@ func (b *block) check(h httpcaddyfile.Helper) error {
 // through: what is posted to its path never reaches the application.
 func (b *block) checkReports(h httpcaddyfile.Helper, rules []map[string]any) []error {
 	var errs []error
+	fold, _ := b.guard["case_insensitive"].(bool)
 	for _, path := range b.reportPaths() {
 		for _, rule := range rules {
 			methods, _ := rule["methods"].([]any)
-			if rule["pattern"] == path && (slices.Contains(methods, any("POST")) || slices.Contains(methods, any("*"))) {
+			pattern, _ := rule["pattern"].(string)
+			if (pattern == path || fold && strings.EqualFold(pattern, path)) && (slices.Contains(methods, any("POST")) || slices.Contains(methods, any("*"))) {
 				errs = append(errs, h.Errf("moat: report %s: the rule at %v names the same path, and what is posted there would be taken for reports; "+
 					"choose a path that the application does not have, such as /-/csp", path, rule["place"]))
 			}

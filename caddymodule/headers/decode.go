@@ -33,10 +33,50 @@ var codings = map[string][]opener{
 	"zstd":    {unzstd},
 }
 
-func gunzip(r io.Reader) (io.Reader, error)     { return gzip.NewReader(r) }
 func inflate(r io.Reader) (io.Reader, error)    { return zlib.NewReader(r) }
 func inflateRaw(r io.Reader) (io.Reader, error) { return flate.NewReader(r), nil }
 func unbrotli(r io.Reader) (io.Reader, error)   { return brotli.NewReader(r), nil }
+
+func gunzip(r io.Reader) (io.Reader, error) {
+	z, err := gzip.NewReader(r)
+	if err != nil {
+		return nil, err
+	}
+	z.Multistream(false)
+	return &members{z, r}, nil
+}
+
+// members reads all members of a gzip body. What follows the last and is none is left
+// out, as browsers do: some servers fill up their blocks.
+type members struct {
+	*gzip.Reader
+	body io.Reader
+}
+
+// Read implements io.Reader.
+func (m *members) Read(p []byte) (int, error) {
+	n, err := m.Reader.Read(p)
+	if n > 0 || !errors.Is(err, io.EOF) {
+		return n, unlessEnd(err, n)
+	}
+	if m.Reset(m.body) == nil {
+		m.Multistream(false)
+		return 0, nil
+	}
+	// A body that broke off here says so.
+	if _, err := io.Copy(io.Discard, m.body); err != nil {
+		return 0, err
+	}
+	return 0, io.EOF
+}
+
+// unlessEnd leaves out the end of a member that came together with its last bytes.
+func unlessEnd(err error, n int) error {
+	if n > 0 && errors.Is(err, io.EOF) {
+		return nil
+	}
+	return err
+}
 
 func unzstd(r io.Reader) (io.Reader, error) {
 	d, err := zstd.NewReader(r, zstd.WithDecoderConcurrency(1), zstd.WithDecoderMaxWindow(maxWindow))
@@ -78,15 +118,44 @@ func decode(resp *http.Response) error {
 		if !opens(open, first) {
 			continue
 		}
-		decoder, err := open(body)
+		source := &recorder{Reader: body, on: true}
+		decoder, err := open(source)
 		if err != nil {
+			resp.Body = replay{io.MultiReader(bytes.NewReader(source.kept), body), resp.Body}
 			return fmt.Errorf("content encoding %s: %w", name, err)
 		}
+		source.on, source.kept = false, nil
 		resp.Body = replay{decoder, closers{decoder, resp.Body}}
 		plain(resp)
 		return nil
 	}
 	return fmt.Errorf("content encoding %s: the body is coded in another way, or not at all", name)
+}
+
+// recorder keeps what was read while a decoder looked at the beginning. It has
+// ReadByte, so that a decoder reads no further than it must.
+type recorder struct {
+	*bufio.Reader
+	on   bool
+	kept []byte
+}
+
+// Read implements io.Reader.
+func (r *recorder) Read(p []byte) (int, error) {
+	n, err := r.Reader.Read(p)
+	if r.on {
+		r.kept = append(r.kept, p[:n]...)
+	}
+	return n, err
+}
+
+// ReadByte implements io.ByteReader.
+func (r *recorder) ReadByte() (byte, error) {
+	c, err := r.Reader.ReadByte()
+	if r.on && err == nil {
+		r.kept = append(r.kept, c)
+	}
+	return c, err
 }
 
 // headerOfGzip is the longest beginning that a coding is known by, in bytes.

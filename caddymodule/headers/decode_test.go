@@ -5,6 +5,7 @@ import (
 	"compress/flate"
 	"compress/gzip"
 	"compress/zlib"
+	"errors"
 	"io"
 	"math/rand/v2"
 	"net/http"
@@ -91,6 +92,50 @@ func TestWhatIsNotOfItsCodingLosesNothing(t *testing.T) {
 				t.Errorf("%s called %s: logged %v", actual, name, u.logs.All())
 			}
 		}
+	}
+}
+
+// Browsers take all members of a gzip body and leave out what is none.
+func TestWhatFollowsAGzipBodyIsLeftOut(t *testing.T) {
+	page := twoScripts + strings.Repeat("x", 100_000)
+	whole := coded(t, "gzip", page)
+	broken := iotest.ErrReader(io.ErrUnexpectedEOF)
+	for name, row := range map[string]struct {
+		src  io.Reader
+		want string
+		err  error
+	}{
+		"zeros":                     {strings.NewReader(whole + strings.Repeat("\x00", 40)), page, nil},
+		"one byte":                  {strings.NewReader(whole + "\x1f"), page, nil},
+		"another member":            {strings.NewReader(whole + coded(t, "gzip", "more")), page + "more", nil},
+		"members, byte by byte":     {iotest.OneByteReader(strings.NewReader(whole + whole + "rest")), page + page, nil},
+		"data with its end":         {iotest.DataErrReader(strings.NewReader(whole + "rest")), page, nil},
+		"broken off behind":         {io.MultiReader(strings.NewReader(whole), broken), page, io.ErrUnexpectedEOF},
+		"broken off in the rest":    {io.MultiReader(strings.NewReader(whole+"\x1f\x8b\x08"), broken), page, io.ErrUnexpectedEOF},
+		"cut within the body":       {strings.NewReader(whole[:len(whole)-10]), page, io.ErrUnexpectedEOF},
+		"cut within another member": {strings.NewReader(whole + whole[:len(whole)-10]), page + page, io.ErrUnexpectedEOF},
+	} {
+		resp := &http.Response{Header: http.Header{"Content-Encoding": {"gzip"}}, Body: io.NopCloser(row.src)}
+		if err := decode(resp); err != nil {
+			t.Fatal(err)
+		}
+		got, err := io.ReadAll(resp.Body)
+		if !strings.HasPrefix(row.want, string(got)) || err == nil && string(got) != row.want || !errors.Is(err, row.err) {
+			t.Errorf("%s: %d bytes, %v, want %d bytes, %v", name, len(got), err, len(row.want), row.err)
+		}
+	}
+}
+
+// What a decoder has read before it gives up is not lost. The name in the header is
+// longer than the library takes.
+func TestADecoderThatCannotBeginLosesNothing(t *testing.T) {
+	body := "\x1f\x8b\x08\x08\x00\x00\x00\x00\x00\xff" + strings.Repeat("n", 600) + "\x00" + strings.Repeat("x", 9000)
+	resp := &http.Response{Header: http.Header{"Content-Encoding": {"gzip"}}, Body: io.NopCloser(iotest.OneByteReader(strings.NewReader(body)))}
+	if err := decode(resp); err == nil {
+		t.Error("the name is taken")
+	}
+	if got, err := io.ReadAll(resp.Body); err != nil || string(got) != body || resp.Header.Get("Content-Encoding") != "gzip" {
+		t.Errorf("%d bytes of %d, %v, %v", len(got), len(body), err, resp.Header)
 	}
 }
 

@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"slices"
 	"strings"
+	"sync"
 
 	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/caddyconfig/httpcaddyfile"
@@ -49,7 +50,8 @@ type Handler struct {
 	paths   *rbac.Policy
 	of      map[*rbac.Rule]*headers.Policy
 	// pinned are the files of hashes in use.
-	pinned []string
+	pinned   []string
+	accepted sync.Once
 	// inliners are those of the policies for inline code.
 	inliners map[*headers.Policy]*inliner
 }
@@ -181,6 +183,7 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyht
 	// through here, or an error page's own upstream would double the headers.
 	ex.Response = s
 	if len(h.inliners) > 0 {
+		h.acceptPins()
 		ex.Inline = s.send
 	}
 	if h.reports.takes(r) {

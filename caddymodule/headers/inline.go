@@ -64,7 +64,7 @@ func (s *settler) send(req *http.Request, next func(*http.Request) (*http.Respon
 		return resp, err
 	}
 	vary(resp.Header)
-	if asked && whole(resp.StatusCode) {
+	if asked && whole(resp.StatusCode) && !attached(resp.Header) {
 		p := &page{inliner: in, path: s.exchange.Target.Path, known: s.exchange.Caller.Known(), resp: resp}
 		s.code = p.serve(req.Method)
 	}
@@ -91,6 +91,13 @@ func whole(status int) bool {
 		return false
 	}
 	return true
+}
+
+// attached reports whether the answer is a file to be saved (RFC 6266), whose bytes are
+// somebody's own.
+func attached(h http.Header) bool {
+	kind, _, _ := strings.Cut(h.Get("Content-Disposition"), ";")
+	return strings.EqualFold(strings.TrimSpace(kind), "attachment")
 }
 
 // prepare makes the upstream answer in plain. A page that gets a nonce is another one

@@ -66,9 +66,10 @@ func (p *pinFile) read() ([]byte, error) {
 	return io.ReadAll(io.LimitReader(file, maxPinFile))
 }
 
-// load reads the file for a new configuration. Without learning a set that allows
-// nothing is refused; whatever is refused leaves the set that is in use as it is.
-func (p *pinFile) load(learn bool) error {
+// check reads the file for a new configuration, and changes nothing: the configuration
+// may be refused for another reason. Without learning a set that allows nothing is
+// refused.
+func (p *pinFile) check(learn bool) error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	text, err := p.read()
@@ -82,7 +83,24 @@ func (p *pinFile) load(learn bool) error {
 	if learned := !bytes.Equal(p.set.Snapshot(), p.saved); !learn && !learned && file.Len() == 0 {
 		return fmt.Errorf("file %q: has no hash, so that nothing would run; let it learn first: pin %s learn", p.path, p.path)
 	}
-	return p.take(text)
+	return nil
+}
+
+// accept lets what the file holds count, for a configuration that is in use. A file that
+// became wrong since leaves the set as it is.
+func (p *pinFile) accept(learn bool) {
+	p.mu.Lock()
+	text, err := p.read()
+	if err == nil {
+		err = p.take(text)
+	}
+	p.mu.Unlock()
+	if err != nil {
+		p.logger.Error("csp: pin: the file cannot be read, so the hashes stay as they were", zap.String("file", p.path), zap.Error(err))
+	}
+	if learn {
+		p.learn()
+	}
 }
 
 // take lets what somebody has written into the file count: what is new there, and that
@@ -207,6 +225,11 @@ func (h *Handler) bringInline(ctx caddy.Context, policy *headers.Policy, s *Sett
 	if s.Inline == modeHash {
 		in.config = inline.Config{}
 	}
+	if s.Inline != modeHash {
+		if err := s.checkStored(); err != nil {
+			return err
+		}
+	}
 	if s.Learn {
 		ctx.Logger().Warn("csp: pin: learning: every inline script gets the nonce and is pinned", zap.String("file", s.Pins))
 	}
@@ -231,13 +254,19 @@ func (h *Handler) usePins(ctx caddy.Context, in *inliner, s *Settings) error {
 	}
 	h.pinned = append(h.pinned, path)
 	in.pins = value.(*pinFile) //nolint:forcetypeassert // the pool holds nothing else
-	if err := in.pins.load(s.Learn); err != nil {
-		return err
-	}
-	if s.Learn {
-		in.pins.learn()
-	}
-	return nil
+	return in.pins.check(s.Learn)
+}
+
+// acceptPins lets the files of hashes count with the first request: before it nobody
+// knows whether the configuration is one that is used.
+func (h *Handler) acceptPins() {
+	h.accepted.Do(func() {
+		for _, in := range h.inliners {
+			if in.pins != nil {
+				in.pins.accept(in.config.Learn)
+			}
+		}
+	})
 }
 
 // maxHashed is the longest page that is hashed, in bytes.

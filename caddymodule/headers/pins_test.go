@@ -47,6 +47,8 @@ func TestWhatIsTakenOutOfTheFileIsGoneWithTheNextConfiguration(t *testing.T) {
 		t.Fatal(err)
 	}
 	pins := running.inliners[running.policy].pins
+	running.acceptPins()
+	pins.want(t, "at the beginning", "a", "b")
 	lines := strings.SplitAfter(strings.TrimSuffix(pinText("b", "c"), "\n"), "\n")
 	writePins(t, path, lines[0]+lines[2]+"\n"+strings.TrimSuffix(lines[1], "\n")+"\n") // Not in our order.
 	next := &Handler{Settings: Settings{Inline: modePin, Pins: path}}
@@ -56,6 +58,8 @@ func TestWhatIsTakenOutOfTheFileIsGoneWithTheNextConfiguration(t *testing.T) {
 	if next.inliners[next.policy].pins != pins {
 		t.Error("two sets of one file")
 	}
+	pins.want(t, "before the next one is used: it may be refused", "a", "b")
+	next.acceptPins()
 	pins.want(t, "after an edit", "b", "c")
 	for text, want := range map[string]string{
 		"moat-pins 1\nscript sha256-x\n": "line 2",
@@ -95,9 +99,10 @@ func TestAnEditWhileLearningIsMergedAndNotOverwritten(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "pins")
 	writePins(t, path, pinText("a", "b"))
 	p := newPinFile(path, zap.NewNop())
-	if err := p.load(true); err != nil {
+	if err := p.check(true); err != nil {
 		t.Fatal(err)
 	}
+	p.accept(false)
 	p.set.Learn(pin("learned"))
 	writePins(t, path, pinText("b", "added"))
 	p.keep()
@@ -107,9 +112,10 @@ func TestAnEditWhileLearningIsMergedAndNotOverwritten(t *testing.T) {
 	}
 	p.set.Learn(pin("more"))
 	writePins(t, path, pinText("learned"))
-	if err := p.load(false); err != nil {
+	if err := p.check(false); err != nil {
 		t.Fatal(err)
 	}
+	p.accept(false)
 	p.want(t, "with the next configuration", "learned", "more")
 	writePins(t, path, "broken")
 	p.keep()
@@ -126,13 +132,14 @@ func TestAnEditWhileLearningIsMergedAndNotOverwritten(t *testing.T) {
 
 func TestWhatWasLearnedLastIsEnoughToEndLearning(t *testing.T) {
 	p := newPinFile(filepath.Join(t.TempDir(), "pins"), zap.NewNop())
-	if err := p.load(false); err == nil {
+	if err := p.check(false); err == nil {
 		t.Error("nothing was learned, and it may end")
 	}
 	p.set.Learn(pin("a"))
-	if err := p.load(false); err != nil {
+	if err := p.check(false); err != nil {
 		t.Error(err)
 	}
+	p.accept(false)
 	p.want(t, "at the end", "a")
 }
 
@@ -140,10 +147,10 @@ func TestWhatWasLearnedIsWrittenDownAndNotReadAgain(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "pins")
 	synctest.Test(t, func(t *testing.T) {
 		p := newPinFile(path, zap.NewNop())
-		if err := p.load(true); err != nil {
+		if err := p.check(true); err != nil {
 			t.Fatal(err)
 		}
-		p.learn()
+		p.accept(true)
 		p.set.Learn(pin("a"))
 		time.Sleep(2 * keepEvery)
 		synctest.Wait()

@@ -3,6 +3,7 @@ package headers
 import (
 	"fmt"
 	"slices"
+	"strings"
 
 	"github.com/moat-gateway/moat/caddymodule/internal/explanation"
 	"github.com/moat-gateway/moat/internal/headers"
@@ -76,7 +77,7 @@ func (s *Settings) cspWords() []string {
 	}
 	inline := s.Inline
 	if s.Pins != "" {
-		inline += fmt.Sprintf(" %q", s.Pins)
+		inline += " " + word(s.Pins)
 	}
 	if s.Learn {
 		inline += " learn"
@@ -85,6 +86,17 @@ func (s *Settings) cspWords() []string {
 		inline += fmt.Sprintf(" %dB", s.MaxInline)
 	}
 	return append(words, inline)
+}
+
+// word writes a path as a Caddyfile reads it as one.
+func word(s string) string {
+	switch {
+	case !strings.ContainsAny(s, " \t\"`#"):
+		return s
+	case !strings.Contains(s, "`"):
+		return "`" + s + "`"
+	}
+	return `"` + strings.ReplaceAll(s, `"`, `\"`) + `"`
 }
 
 var _ explanation.ContentPolicyHolder = (*Handler)(nil)

@@ -1,6 +1,8 @@
 package headers
 
 import (
+	"errors"
+	"fmt"
 	"net/http"
 	"slices"
 	"strings"
@@ -67,4 +69,21 @@ func (p *page) change(h http.Header) {
 		return
 	}
 	h.Set("Cache-Control", "private, no-cache")
+}
+
+// checkStored refuses headers that would have a page stored for others than who asked,
+// with its nonce.
+func (s *Settings) checkStored() error {
+	set, err := s.expand()
+	errs := []error{err}
+	for _, f := range set {
+		name := http.CanonicalHeaderKey(f.Name)
+		value := list(http.Header{"Cache-Control": {f.Value}}, "Cache-Control")
+		own := name == "Cache-Control" && (slices.Contains(value, "no-store") || slices.Contains(value, "private"))
+		if (name == "Cache-Control" || targeted(name)) && !own {
+			errs = append(errs, fmt.Errorf("headers: set %s %q at %s: a page with a nonce is for one answer, so no cache may give it to others; "+
+				"Cache-Control must say no-store or private beside csp %s", f.Name, f.Value, f.Place, s.Inline))
+		}
+	}
+	return errors.Join(errs...)
 }

@@ -5,6 +5,8 @@ import (
 	"slices"
 	"strings"
 	"testing"
+
+	"github.com/moat-gateway/moat/internal/headers"
 )
 
 func TestACacheDoesNotGiveAScriptsAnswerForAPage(t *testing.T) {
@@ -100,6 +102,37 @@ func TestThePolicyIsTrustedWithWhatItFillsIn(t *testing.T) {
 		}
 		if names := h.policy.Names(); slices.Contains(names, "Cache-Control") {
 			t.Errorf("cache %q: everybody gets it: %v", cache, names)
+		}
+	}
+}
+
+func TestAPageWithANonceMayNotBeMadePublic(t *testing.T) {
+	for text, want := range map[string]string{
+		"Cache-Control: public, max-age=600": "must say no-store or private",
+		"Cache-Control: no-cache":            "must say no-store or private",
+		"cdn-cache-control: max-age=600":     "no cache may give it to others",
+		"Surrogate-Control: max-age=600":     "no cache may give it to others",
+		"Cache-Control: no-store":            "",
+		"Cache-Control: PRIVATE, max-age=60": "",
+		"X-Other: public":                    "",
+	} {
+		name, value, _ := strings.Cut(text, ": ")
+		s := Settings{Inline: modeNonce, Set: []headers.Field{{Name: name, Value: value}}}
+		if err := provisioned(t, &Handler{Settings: s}); (err == nil) != (want == "") || err != nil && !strings.Contains(err.Error(), want) {
+			t.Errorf("%s: %v", text, err)
+		}
+		s.Inline = modeHash // It changes with the page only.
+		if err := provisioned(t, &Handler{Settings: s}); err != nil {
+			t.Errorf("%s beside hash: %v", text, err)
+		}
+	}
+}
+
+func TestAFileToBeSavedKeepsItsBytes(t *testing.T) {
+	for disposition, changed := range map[string]bool{"attachment": false, `ATTACHMENT; filename="a.html"`: false, "inline": true, "": true} {
+		u := &upstreamAnswer{body: twoScripts, header: []string{"Content-Disposition: " + disposition}}
+		if _, got := u.ask(t, nonces(), false, http.MethodGet, forPage); (got != twoScripts) != changed {
+			t.Errorf("%q: %q", disposition, got)
 		}
 	}
 }

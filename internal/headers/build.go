@@ -200,6 +200,8 @@ func (b *builder) keep() {
 			b.failf("keep %q: the name %s", clip(written), why)
 		case seen[name]:
 			b.failf("keep %q: is named twice", written)
+		case name == nameEndpoints && b.endpoints != "":
+			b.failf("keep %q: stands beside report %s, which sets it", written, b.cfg.Report)
 		case i < 0:
 			b.failf("keep %q: is no header of this policy, so the upstream's value is not touched; leave it out", written)
 		case b.rules[i].mode == replace:

@@ -94,6 +94,7 @@ func TestInlineCodeThatCouldNotRunIsRefused(t *testing.T) {
 		`report "//x.test/a": must be`:       {Report: "//x.test/a"},
 		`report "/a b": must be a path`:      {Report: "/a b"},
 		"report-uri: stands beside report":   {Report: "/-/csp", CSP: csp("report-uri https://x.test/r")},
+		`keep "Reporting-Endpoints": stands`: {Report: "/-/csp", Keep: []string{"Reporting-Endpoints"}},
 		"set Reporting-Endpoints: stands be": {Report: "/-/csp", Set: set("Reporting-Endpoints", `a="/b"`)},
 	} {
 		if p, err := headers.New(cfg); err == nil || p != nil || !strings.Contains(err.Error(), want) {

@@ -118,6 +118,13 @@ func (p *proposer) insecure(policy headers.CSP) bool {
 // block writes the policy as it stands in a Caddyfile.
 func (p *proposer) block(out Proposal) string {
 	var b strings.Builder
+	if p.o.Whole {
+		for _, a := range out.Added {
+			fmt.Fprintf(&b, "# %s %s: %s\n", a.Directive, a.Source, a.words())
+		}
+		fmt.Fprintf(&b, "set Content-Security-Policy \"%s\"\n", strings.ReplaceAll(out.CSP.String(), `"`, `\"`))
+		return b.String()
+	}
 	b.WriteString("csp {\n")
 	for _, word := range p.o.Words {
 		if word == "report_only" {

@@ -156,12 +156,12 @@ func TestWhoReportsIsCountedByNetwork(t *testing.T) {
 		t.Errorf("first: %+v", c.last)
 	}
 	for range 3 {
-		for _, from := range []string{"2001:db8::1", "2001:db8::2", "2001:db8:0:1::1", "192.0.2.9", "::ffff:192.0.2.9"} {
+		for _, from := range []string{"2001:db8::1", "2001:db8::2", "2001:db8:0:1::1", "2001:db8:1::1", "192.0.2.9", "::ffff:192.0.2.9"} {
 			col.Add(image("a"), netip.MustParseAddr(from))
 		}
 	}
 	col.Close()
-	if c.last.From != there || c.last.Networks != 3 || c.last.Count != 15 {
+	if c.last.From != there || c.last.Networks != 3 || c.last.Count != 18 {
 		t.Errorf("then: %+v", c.last)
 	}
 }

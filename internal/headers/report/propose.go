@@ -50,6 +50,10 @@ type Options struct {
 	// Words are further lines of the csp block, such as "report_only" and
 	// "report /-/csp", which the proposal keeps. Default: none.
 	Words []string
+	// Whole says that the current policy is given as the value of one header. The
+	// proposal is then such a line, for a csp block would bring the preset's
+	// directives back. Default: false.
+	Whole bool
 	// Wildcards are domains below which hosts are merged: with
 	// cdn.example.com all of them become *.cdn.example.com. Default: none.
 	// Nothing is merged by itself, for it takes more than two hosts to know that
@@ -126,7 +130,7 @@ type Proposal struct {
 	// one allows.
 	CSP headers.CSP
 	// Block is the policy as a csp block of a Caddyfile, with the words of the
-	// options and the evidence in comments.
+	// options and the evidence in comments; or, for a Whole one, as a set line.
 	Block string
 	// Added are the sources that the current policy does not have, in the order
 	// of their directives.

@@ -261,6 +261,16 @@ func TestTheBlockIsReadyToPasteAndCarriesItsEvidence(t *testing.T) {
 	}
 }
 
+// A csp block would bring the preset's directives back.
+func TestAPolicyOfOneHeaderStaysOne(t *testing.T) {
+	p := propose(t, `default-src 'self'; report-uri /x"y`, report.Options{Whole: true, Words: []string{"report_only"}}, seen("img-src", "https://img.example.net"))
+	const want = "# img-src https://img.example.net: 10 reports on 1 page, such as /\n" +
+		`set Content-Security-Policy "default-src 'self'; report-uri /x\"y; img-src 'self' https://img.example.net"` + "\n"
+	if p.Block != want {
+		t.Errorf("got\n%s\nwant\n%s", p.Block, want)
+	}
+}
+
 // The block says the policy and nothing else.
 func TestTheBlockSaysThePolicy(t *testing.T) {
 	p := propose(t, "default-src 'self'; trusted-types #a b; report-uri /x`y\"z", report.Options{}, seen("img-src", "data:"))
