@@ -97,7 +97,7 @@ func propose(cmd *cobra.Command, args []string, flags proposeFlags) (int, error)
 		return exitNotFound, fmt.Errorf("no violation was reported%s; a csp block needs a line such as `report /-/csp`", found.elsewhere())
 	}
 	if len(found.sites) > 1 {
-		return 0, fmt.Errorf("--site: the reports are about several sites, and a policy is that of one: %s", strings.Join(slices.Sorted(maps.Keys(found.sites)), ", "))
+		return 0, fmt.Errorf("--site: the reports are about several sites, and a policy is that of one: %q", slices.Sorted(maps.Keys(found.sites)))
 	}
 	flags.options.Words, flags.options.Whole = about.Words, about.Whole
 	proposal, err := report.Propose(found.evidence, about.CSP, flags.options)
@@ -172,7 +172,7 @@ func network(ip string) string {
 	if err != nil {
 		return ""
 	}
-	return report.Holder(addr).String()
+	return report.Network(addr).String()
 }
 
 // elsewhere says what was left out.

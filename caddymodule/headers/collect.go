@@ -24,7 +24,7 @@ import (
 // How much is taken. A browser that knows report-uri only sends a request for each
 // violation, and a page may have hundreds; it does not try again when one is refused, so
 // that a refusal costs evidence and nothing else. One sender has an address, or an IPv6
-// network of 64 bits.
+// network of 48 bits.
 var (
 	requestsOfOne = ratelimit.Rate{N: 300, Window: time.Minute}
 	requestsOfAll = ratelimit.Rate{N: 3000, Window: time.Minute}

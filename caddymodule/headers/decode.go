@@ -43,18 +43,22 @@ func gunzip(r io.Reader) (io.Reader, error) {
 		return nil, err
 	}
 	z.Multistream(false)
-	return &members{z, r}, nil
+	return &members{Reader: z, body: r}, nil
 }
 
 // members reads all members of a gzip body. What follows the last and is none is left
 // out, as browsers do: some servers fill up their blocks.
 type members struct {
 	*gzip.Reader
-	body io.Reader
+	body  io.Reader
+	ended bool
 }
 
 // Read implements io.Reader.
 func (m *members) Read(p []byte) (int, error) {
+	if m.ended {
+		return 0, io.EOF
+	}
 	n, err := m.Reader.Read(p)
 	if n > 0 || !errors.Is(err, io.EOF) {
 		return n, unlessEnd(err, n)
@@ -67,6 +71,7 @@ func (m *members) Read(p []byte) (int, error) {
 	if _, err := io.Copy(io.Discard, m.body); err != nil {
 		return 0, err
 	}
+	m.ended = true
 	return 0, io.EOF
 }
 

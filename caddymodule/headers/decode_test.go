@@ -123,6 +123,9 @@ func TestWhatFollowsAGzipBodyIsLeftOut(t *testing.T) {
 		if !strings.HasPrefix(row.want, string(got)) || err == nil && string(got) != row.want || !errors.Is(err, row.err) {
 			t.Errorf("%s: %d bytes, %v, want %d bytes, %v", name, len(got), err, len(row.want), row.err)
 		}
+		if n, again := resp.Body.Read(make([]byte, 9)); err == nil && (n != 0 || !errors.Is(again, io.EOF)) {
+			t.Errorf("%s: behind the end: %d bytes, %v", name, n, again)
+		}
 	}
 }
 

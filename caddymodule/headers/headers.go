@@ -17,6 +17,7 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/moat-gateway/moat/caddymodule/internal/exchange"
+	"github.com/moat-gateway/moat/internal/canon"
 	"github.com/moat-gateway/moat/internal/headers"
 	"github.com/moat-gateway/moat/internal/rbac"
 )
@@ -263,6 +264,10 @@ func (h *Handler) rule(bare, path string) *rbac.Rule {
 func (h *Handler) part(page string) string {
 	if h.paths == nil || page == "" {
 		return ""
+	}
+	// What the default refuses may be allowed here, and is looked up as it stands.
+	if canonical, err := canon.Path(page); err == nil {
+		page = canonical
 	}
 	if rule := h.rule(page, page); rule != nil {
 		return rule.Pattern

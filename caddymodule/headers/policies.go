@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"unicode"
 
 	"github.com/moat-gateway/moat/caddymodule/internal/explanation"
 	"github.com/moat-gateway/moat/internal/headers"
@@ -91,7 +92,7 @@ func (s *Settings) cspWords() []string {
 // word writes a path as a Caddyfile reads it as one.
 func word(s string) string {
 	switch {
-	case !strings.ContainsAny(s, " \t\"`#"):
+	case !strings.ContainsAny(s, "\"`#") && !strings.ContainsFunc(s, unicode.IsSpace):
 		return s
 	case !strings.Contains(s, "`"):
 		return "`" + s + "`"

@@ -83,3 +83,17 @@ func TestPathsFollowTheCaseOfTheSite(t *testing.T) {
 		}
 	}
 }
+
+func TestAReportedPageBelongsToThePartThatServedIt(t *testing.T) {
+	h := &Handler{Paths: []*Path{{Pattern: "/admin/**", Settings: Settings{Preset: "api"}}}}
+	if err := provisioned(t, h); err != nil {
+		t.Fatal(err)
+	}
+	for page, want := range map[string]string{
+		"/admin/x": "/admin/**", "/%61dmin/x": "/admin/**", "/admin%2Fx": "/admin/**", "/administration": "", "/": "", "": "",
+	} {
+		if got := h.part(page); got != want {
+			t.Errorf("%s: %q", page, got)
+		}
+	}
+}

@@ -76,6 +76,10 @@ func (p *page) change(h http.Header) {
 func (s *Settings) checkStored() error {
 	set, err := s.expand()
 	errs := []error{err}
+	if names(s.Remove, "Cache-Control") {
+		errs = append(errs, fmt.Errorf("headers: remove Cache-Control: a page with a nonce is for one answer, and without it caches keep what they like; "+
+			"leave it out beside csp %s", s.Inline))
+	}
 	for _, f := range set {
 		name := http.CanonicalHeaderKey(f.Name)
 		value := list(http.Header{"Cache-Control": {f.Value}}, "Cache-Control")

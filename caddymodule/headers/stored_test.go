@@ -128,6 +128,17 @@ func TestAPageWithANonceMayNotBeMadePublic(t *testing.T) {
 	}
 }
 
+func TestAPageWithANonceKeepsItsCacheControl(t *testing.T) {
+	s := Settings{Inline: modeNonce, Cache: "off", Remove: []string{"cache-control"}}
+	if err := provisioned(t, &Handler{Settings: s}); err == nil || !strings.Contains(err.Error(), "remove Cache-Control") {
+		t.Error(err)
+	}
+	s.Inline = modeHash
+	if err := provisioned(t, &Handler{Settings: s}); err != nil {
+		t.Error(err)
+	}
+}
+
 func TestAFileToBeSavedKeepsItsBytes(t *testing.T) {
 	for disposition, changed := range map[string]bool{"attachment": false, `ATTACHMENT; filename="a.html"`: false, "inline": true, "": true} {
 		u := &upstreamAnswer{body: twoScripts, header: []string{"Content-Disposition: " + disposition}}

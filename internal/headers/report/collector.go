@@ -42,20 +42,15 @@ type Reported struct {
 	Count int64
 	// From is the address that sent the first of them.
 	From netip.Addr
-	// Networks is how many networks they came from (Holder), counted up to 100. It
+	// Networks is how many networks they came from, counted up to 100. It
 	// says more than Count: anybody can send one report a thousand times.
 	Networks int
 }
 
-// Network is what one sender has at least: an IPv4 address, or an IPv6 network of
-// 64 bits.
-func Network(from netip.Addr) netip.Prefix { return network(from, 64) }
-
-// Holder is what one sender may have: an IPv4 address, or an IPv6 network of 48 bits, as
-// providers give them to a customer (RFC 6177).
-func Holder(from netip.Addr) netip.Prefix { return network(from, 48) }
-
-func network(from netip.Addr, bits int) netip.Prefix {
+// Network is what one sender may have: an IPv4 address, or an IPv6 network of 48
+// bits, as providers give them to a site (RFC 6177).
+func Network(from netip.Addr) netip.Prefix {
+	bits := 48
 	if from = from.Unmap().WithZone(""); from.Is4() {
 		bits = 32
 	}
@@ -93,7 +88,7 @@ func (r *repeated) hold(from netip.Addr) {
 	}
 	r.held++
 	if len(r.networks) < maxNetworksCounted {
-		r.networks[Holder(from)] = true
+		r.networks[Network(from)] = true
 	}
 }
 

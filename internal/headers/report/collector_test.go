@@ -130,9 +130,9 @@ func TestOneNetworkCannotTakeThePlaceOfAll(t *testing.T) {
 	var c clock
 	col := c.collector(report.CollectorConfig{})
 	for i := range 500 {
-		from := netip.AddrFrom16([16]byte{0x20, 1, 0xd, 0xb8, 15: byte(i)})
+		from := netip.AddrFrom16([16]byte{0x20, 1, 0xd, 0xb8, 7: byte(i), 15: byte(i)})
 		if ok := col.Add(image(fmt.Sprint(i)), from); ok != (i < 200) {
-			t.Fatalf("key %d of one network of 64 bits: %v", i, ok)
+			t.Fatalf("key %d of one network of 48 bits: %v", i, ok)
 		}
 	}
 	if !col.Add(image("of another"), here) || !col.Add(image("0"), there) {
