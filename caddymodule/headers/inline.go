@@ -181,9 +181,10 @@ func (p *page) nonce(body io.Reader, charset inline.Charset) (*headers.Code, err
 	if err != nil {
 		return nil, err
 	}
+	// The header loses its Content-Length; the number in resp.ContentLength stays, for the
+	// proxy sends every piece of a body without one by itself, as if it were live.
 	p.resp.Body = replay{rewriter, p.resp.Body}
 	p.change(p.resp.Header)
-	p.resp.ContentLength = -1
 	source := []string{"'nonce-" + config.Nonce + "'"}
 	return &headers.Code{Scripts: source, Styles: source}, nil
 }
