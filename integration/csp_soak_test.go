@@ -4,8 +4,6 @@ package integration
 
 import (
 	"fmt"
-	"io"
-	"net/http"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -69,20 +67,8 @@ func fetchPages(t *testing.T, address, kind string) float64 {
 	t.Helper()
 	begin := time.Now()
 	for range pagesPerRound {
-		req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, "http://"+address+"/page/"+kind+"/1", nil)
-		if err != nil {
-			t.Fatal(err)
-		}
-		req.Header.Set("Accept", "text/html")
-		req.Header.Set("Accept-Encoding", "identity")
-		resp, err := http.DefaultClient.Do(req)
-		if err != nil {
-			t.Fatal(err)
-		}
-		n, err := io.Copy(io.Discard, resp.Body)
-		_ = resp.Body.Close()
-		if err != nil || resp.StatusCode != 200 || n < 2_600_000 {
-			t.Fatalf("%s: status %d, %d bytes, %v", address, resp.StatusCode, n, err)
+		if n, _ := openPage(t, address, "/page/"+kind+"/1"); n < 2_600_000 {
+			t.Fatalf("%s: %d bytes", address, n)
 		}
 	}
 	return float64(time.Since(begin).Microseconds()) / 1000 / pagesPerRound

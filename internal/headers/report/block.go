@@ -18,15 +18,15 @@ const (
 // warnings says what the operator has to know about a proposal.
 func (p *proposer) warnings(out Proposal) []string {
 	var all []string
-	lonely := lonely(out.Added)
-	if len(lonely) == len(out.Added) && len(lonely) > 1 {
-		all, lonely = append(all, "one network reported all of it, and nobody else"), nil
+	alone := lonely(out.Added)
+	if len(alone) == len(out.Added) && len(alone) > 1 {
+		all, alone = append(all, "one network reported all of it, and nobody else"), nil
 	}
 	for _, a := range out.Added {
 		if why := doubt(a); why != "" {
 			all = append(all, fmt.Sprintf("%s %s: %s", a.Directive, a.Source, why))
 		}
-		if lonely[placed{a.Directive, a.Source}] {
+		if alone[placed{a.Directive, a.Source}] {
 			all = append(all, fmt.Sprintf("%s %s: one network reported it, and nobody else", a.Directive, a.Source))
 		}
 	}
